@@ -1,0 +1,28 @@
+"""Settings: one frozen tree, its loader and its base section."""
+
+from metarec_core.config.load import load_config, parse_config
+from metarec_core.config.tree import (
+    CleaningConfig,
+    Config,
+    DatasetConfig,
+    EpisodesConfig,
+    GateConfig,
+    RecommendConfig,
+    TrainingConfig,
+    ValidationConfig,
+)
+from metarec_core.section import Section
+
+__all__ = [
+    "CleaningConfig",
+    "Config",
+    "DatasetConfig",
+    "EpisodesConfig",
+    "GateConfig",
+    "RecommendConfig",
+    "Section",
+    "TrainingConfig",
+    "ValidationConfig",
+    "load_config",
+    "parse_config",
+]

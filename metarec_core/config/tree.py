@@ -1,0 +1,154 @@
+"""The one tree of settings: the flow's parameter, the YAML file and ``--set`` all fill it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from metarec_core.learners.registry import LearnerSettings, learner_names
+from metarec_core.section import Section
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class DatasetConfig(Section):
+    """Which dataset is read, and from where."""
+
+    name: str = Field("ml-100k", min_length=1, max_length=200)
+    """Name of a bundled descriptor (``metarec data list``) or path of a descriptor in YAML."""
+
+    path: str | None = Field(None, max_length=4096)
+    """Directory that holds the dataset's files; empty: the descriptor's own, or the fetched one."""
+
+
+class ValidationConfig(Section):
+    """When raw data is refused."""
+
+    max_unparsable_fraction: Fraction = 0.0
+    """Share of source rows that may be unparsable; those rows are dropped and counted."""
+
+    max_named_rows: int = Field(20, ge=1, le=1000)
+    """How many offending rows a message and a report name."""
+
+    freshness: bool = True
+    """Judge the age of the newest interaction, where the descriptor states a limit."""
+
+
+class CleaningConfig(Section):
+    """How raw tables become clean ones."""
+
+    duplicates: Literal["last", "first", "mean"] = "last"
+    """Which row of a repeated (user, item) pair is kept: by time then source row, or their mean."""
+
+    min_user_interactions: int = Field(1, ge=1, le=1000)
+    """Users with fewer are dropped from the interactions (k-core together with the next one)."""
+
+    min_item_interactions: int = Field(1, ge=1, le=1000)
+    """Items with fewer are dropped from the interactions; both are repeated until none is left."""
+
+    memory_limit: str = Field("2GB", pattern=r"^[1-9]\d*(MB|GB)$")
+    """Memory that DuckDB may use before it spills to disk."""
+
+    threads: int = Field(2, ge=1, le=256)
+    """Threads of DuckDB."""
+
+
+class EpisodesConfig(Section):
+    """How users become tasks."""
+
+    validation_fraction: float = Field(0.1, gt=0.0, lt=0.5)
+    """Share of users whose tasks choose epoch and settings."""
+
+    test_fraction: float = Field(0.1, gt=0.0, lt=0.5)
+    """Share of users whose tasks judge the challenger; never trained on."""
+
+    min_task_interactions: int = Field(5, ge=2, le=1000)
+    """Users with fewer interactions are no tasks; they are served all the same."""
+
+    max_support: int = Field(64, ge=1, le=4096)
+    """Largest support set sampled in training."""
+
+    max_query: int = Field(64, ge=1, le=4096)
+    """Largest query set sampled in training and judged in evaluation."""
+
+    support_sizes: tuple[Annotated[int, Field(ge=0, le=4096)], ...] = Field(
+        (0, 1, 2, 5, 10, 20), min_length=1, max_length=20
+    )
+    """Support sizes at which tasks are evaluated."""
+
+    min_tasks: int = Field(10, ge=2)
+    """Fewest tasks that each of train, validation and test must have."""
+
+
+class TrainingConfig(Section):
+    """Which learners are trained, and on what."""
+
+    learners: tuple[str, ...] = Field(("popularity", "bias", "gaussian"), min_length=1)
+    """Learners to train, by name; the last one is the challenger, the others its baselines."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where tensors live; ``auto`` takes a GPU when there is one."""
+
+    threads: int = Field(2, ge=1, le=256)
+    """Threads of PyTorch."""
+
+    @model_validator(mode="after")
+    def _known_learners(self) -> TrainingConfig:
+        unknown = [name for name in self.learners if name not in learner_names()]
+        if unknown:
+            raise ValueError(
+                f"unknown learners {unknown}; wanted names out of {list(learner_names())}"
+            )
+        if len(set(self.learners)) != len(self.learners):
+            raise ValueError(f"learners {list(self.learners)} name one twice; wanted each once")
+        return self
+
+
+class GateConfig(Section):
+    """When the champion changes."""
+
+    resamples: int = Field(2000, ge=100, le=100_000)
+    """Bootstrap resamples of the test users."""
+
+    confidence: float = Field(0.95, gt=0.5, lt=1.0)
+    """Level of every paired interval."""
+
+    champion_tolerance: float = Field(0.0, ge=0.0, le=0.1)
+    """Relative loss against the champion that is still 'not worse'."""
+
+
+class RecommendConfig(Section):
+    """What is published."""
+
+    k: int = Field(10, ge=1, le=1000)
+    """Length of each list."""
+
+    reasons: int = Field(3, ge=0, le=50)
+    """Support interactions named in each entry's reasons; the others are summed in ``rest``."""
+
+    tile_users: int = Field(512, ge=1, le=65_536)
+    """Users scored at once; memory grows with it, lists do not change."""
+
+
+class Config(Section):
+    """Every setting of a night."""
+
+    dataset: DatasetConfig = DatasetConfig()
+    """Dataset."""
+    seed: int = Field(7, ge=0, le=2**31 - 1)
+    """Seed of every random choice."""
+    validation: ValidationConfig = ValidationConfig()
+    """Validation of raw data."""
+    cleaning: CleaningConfig = CleaningConfig()
+    """Cleaning."""
+    episodes: EpisodesConfig = EpisodesConfig()
+    """Tasks and episodes."""
+    training: TrainingConfig = TrainingConfig()
+    """Training."""
+    learners: LearnerSettings = Field(default_factory=LearnerSettings)
+    """Settings of each learner."""
+    gate: GateConfig = GateConfig()
+    """Gate between challenger and champion."""
+    recommend: RecommendConfig = RecommendConfig()
+    """Recommendation."""
