@@ -1,0 +1,1 @@
+"""Turn raw tables into clean ones, every dropped row accounted for."""

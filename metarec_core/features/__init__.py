@@ -1,0 +1,1 @@
+"""Impute and encode the features of users and items."""

@@ -1,0 +1,1 @@
+"""Read a dataset's own files into raw tables."""
