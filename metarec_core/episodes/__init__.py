@@ -1,0 +1,1 @@
+"""Users become tasks: splits, sparse arrays, sampled episodes."""

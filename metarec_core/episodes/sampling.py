@@ -1,0 +1,257 @@
+"""Sample episodes: a user's interactions, shuffled and cut into a support and a query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from metarec_core.episodes.types import Episode, FloatArray, IntArray, Support, TaskData
+
+
+@dataclass(frozen=True, slots=True)
+class _Shuffled:
+    """Interactions of a batch of users in random order within each user."""
+
+    rows: IntArray
+    ranks: IntArray
+    items: IntArray
+    values: FloatArray
+    counts: IntArray
+
+
+def draw_support_sizes(limits: IntArray, rng: np.random.Generator) -> IntArray:
+    """Log-uniform support sizes, zero and the limit included.
+
+    ``size + 1`` is log-uniform on ``[1, limit + 2)`` and rounded down: one more interaction
+    matters less the more there are.
+
+    Args:
+        limits: Largest size of each task, ``[B]``.
+        rng: Source of randomness.
+
+    Returns:
+        Sizes, ``[B]``.
+    """
+    draws = np.exp(rng.random(len(limits)) * np.log(limits + 2))
+    return np.minimum(draws.astype(np.int64) - 1, limits)
+
+
+class EpisodeSampler:
+    """Endless seeded batches of training episodes.
+
+    Args:
+        data: The tasks to draw from; users with fewer than two interactions are left out.
+        max_support: Largest support set.
+        max_query: Largest query set.
+        batch_size: Tasks a batch.
+    """
+
+    def __init__(
+        self, data: TaskData, *, max_support: int, max_query: int, batch_size: int
+    ) -> None:
+        self._data = data
+        self._users = np.flatnonzero(data.interactions.counts() >= 2)
+        self._max_support = max_support
+        self._max_query = max_query
+        self._batch_size = batch_size
+
+    @property
+    def n_tasks(self) -> int:
+        """Users that episodes are drawn from."""
+        return len(self._users)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches in which every task comes once."""
+        return -(-len(self._users) // self._batch_size)
+
+    def epoch(self, rng: np.random.Generator) -> Iterator[Episode]:
+        """Every task once, in random order, with fresh supports and queries."""
+        order = rng.permutation(self._users)
+        for start in range(0, len(order), self._batch_size):
+            users = order[start : start + self._batch_size]
+            shuffled = _shuffle(self._data, users, rng)
+            limits = np.minimum(self._max_support, shuffled.counts - 1)
+            sizes = draw_support_sizes(limits, rng)
+            yield _cut(self._data, users, shuffled, sizes, sizes, self._max_query)
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationBatch:
+    """Tasks of one support size.
+
+    Attributes:
+        users: Row of each task's user in the data, ``[B]``.
+        support_size: Support size of each task, ``[B]``.
+        episode: The tasks.
+    """
+
+    users: IntArray
+    support_size: IntArray
+    episode: Episode
+
+
+class EvaluationTasks:
+    """Fixed tasks: one shuffle a user, one query a user, supports that are nested prefixes.
+
+    Args:
+        data: Where users live.
+        users: Rows of the users to evaluate.
+        support_sizes: Sizes wanted; a user has a task at each size that the interactions
+            outside the query suffice for.
+        max_query: Largest query; a user's query is the last half of the shuffle, at most so many.
+        seed: Seed of the shuffle.
+    """
+
+    def __init__(
+        self,
+        data: TaskData,
+        users: IntArray,
+        *,
+        support_sizes: Sequence[int],
+        max_query: int,
+        seed: int,
+    ) -> None:
+        self.data = data
+        self.users = np.asarray(users, dtype=np.int64)
+        self.support_sizes = tuple(sorted(set(support_sizes)))
+        self._max_query = max_query
+        self._shuffled = _shuffle(data, self.users, np.random.default_rng(seed))
+        counts = self._shuffled.counts
+        pool = counts - np.minimum(max_query, (counts + 1) // 2)
+        # A user without interactions has no query and so no task, not even without support.
+        self._pool = np.where(counts > 0, pool, -1)
+
+    def __len__(self) -> int:
+        return int(sum((self._pool >= size).sum() for size in self.support_sizes))
+
+    def batches(self, size: int) -> Iterator[EvaluationBatch]:
+        """All tasks, at most ``size`` at once, by support size and then by user."""
+        for support_size in self.support_sizes:
+            eligible = np.flatnonzero(self._pool >= support_size)
+            for start in range(0, len(eligible), size):
+                rows = eligible[start : start + size]
+                part = _take(self._shuffled, rows)
+                sizes = np.full(len(rows), support_size, dtype=np.int64)
+                episode = _cut(
+                    self.data, self.users[rows], part, sizes, self._pool[rows], self._max_query
+                )
+                yield EvaluationBatch(self.users[rows], sizes, episode)
+
+
+def evaluation_episodes(
+    data: TaskData,
+    users: IntArray,
+    *,
+    support_sizes: Sequence[int],
+    max_query: int,
+    seed: int,
+) -> EvaluationTasks:
+    """Fixed evaluation tasks of ``users``; see :class:`EvaluationTasks`."""
+    return EvaluationTasks(data, users, support_sizes=support_sizes, max_query=max_query, seed=seed)
+
+
+def full_support(data: TaskData, users: IntArray) -> Support:
+    """Everything known of ``users`` as one padded batch, ``S`` the longest history."""
+    rows, positions = data.interactions.entries(users)
+    counts = data.interactions.indptr[users + 1] - data.interactions.indptr[users]
+    columns = _within(counts)
+    width = int(counts.max(initial=0))
+    return _support(
+        data,
+        users,
+        rows,
+        columns,
+        data.interactions.items[positions],
+        data.interactions.values[positions],
+        width,
+    )
+
+
+def _within(counts: IntArray) -> IntArray:
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
+def _shuffle(data: TaskData, users: IntArray, rng: np.random.Generator) -> _Shuffled:
+    rows, positions = data.interactions.entries(users)
+    counts = data.interactions.indptr[users + 1] - data.interactions.indptr[users]
+    order = np.lexsort((rng.random(len(rows)), rows))
+    return _Shuffled(
+        rows=rows,
+        ranks=_within(counts),
+        items=data.interactions.items[positions[order]],
+        values=data.interactions.values[positions[order]],
+        counts=counts,
+    )
+
+
+def _take(shuffled: _Shuffled, rows: IntArray) -> _Shuffled:
+    counts = shuffled.counts[rows]
+    starts = np.cumsum(shuffled.counts) - shuffled.counts
+    ranks = _within(counts)
+    positions = np.repeat(starts[rows], counts) + ranks
+    return _Shuffled(
+        rows=np.repeat(np.arange(len(rows)), counts),
+        ranks=ranks,
+        items=shuffled.items[positions],
+        values=shuffled.values[positions],
+        counts=counts,
+    )
+
+
+def _cut(
+    data: TaskData,
+    users: IntArray,
+    shuffled: _Shuffled,
+    support_sizes: IntArray,
+    query_starts: IntArray,
+    max_query: int,
+) -> Episode:
+    """Support: ranks below ``support_sizes``; query: ranks from ``query_starts`` on."""
+    rows, ranks = shuffled.rows, shuffled.ranks
+    known = ranks < support_sizes[rows]
+    offset = ranks - query_starts[rows]
+    asked = (offset >= 0) & (offset < max_query)
+    support = _support(
+        data,
+        users,
+        rows[known],
+        ranks[known],
+        shuffled.items[known],
+        shuffled.values[known],
+        int(support_sizes.max(initial=0)),
+    )
+    width = int(offset[asked].max(initial=-1)) + 1
+    shape = (len(users), width)
+    items, values, mask = _pad(
+        shape, rows[asked], offset[asked], shuffled.items[asked], shuffled.values[asked]
+    )
+    return Episode(support=support, items=items, values=values, mask=mask)
+
+
+def _support(
+    data: TaskData,
+    users: IntArray,
+    rows: IntArray,
+    columns: IntArray,
+    items: IntArray,
+    values: FloatArray,
+    width: int,
+) -> Support:
+    padded = _pad((len(users), width), rows, columns, items, values)
+    return Support(*padded, torch.from_numpy(data.user_features[users]))
+
+
+def _pad(
+    shape: tuple[int, int], rows: IntArray, columns: IntArray, items: IntArray, values: FloatArray
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    padded_items = np.zeros(shape, dtype=np.int64)
+    padded_values = np.zeros(shape, dtype=np.float32)
+    mask = np.zeros(shape, dtype=np.bool_)
+    padded_items[rows, columns] = items
+    padded_values[rows, columns] = values
+    mask[rows, columns] = True
+    return torch.from_numpy(padded_items), torch.from_numpy(padded_values), torch.from_numpy(mask)

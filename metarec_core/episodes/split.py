@@ -1,0 +1,44 @@
+"""Which users train, choose and judge: a stable hash of the user id, the same every night."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Split(IntEnum):
+    """Part of the users; also the code stored on disk."""
+
+    TRAIN = 0
+    VALIDATION = 1
+    TEST = 2
+
+
+# Not a setting: a champion of last month must never meet its training users among today's test
+# users, whatever seed or configuration tonight has.
+_SALT = b"metarec-split"
+
+
+def position(user_id: str) -> float:
+    """Place of a user in [0, 1), by a hash of the id."""
+    digest = blake2b(user_id.encode(), digest_size=8, salt=_SALT[:16]).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def split_users(
+    user_ids: Iterable[str], validation_fraction: float, test_fraction: float
+) -> npt.NDArray[np.int8]:
+    """Split code of each user, ``[U]``.
+
+    Test users lie at the low end of the hash, validation users at the high end: changing one
+    fraction moves no user between the other two parts.
+    """
+    places = np.fromiter((position(user) for user in user_ids), dtype=np.float64)
+    codes = np.full(len(places), Split.TRAIN, dtype=np.int8)
+    codes[places < test_fraction] = Split.TEST
+    codes[places >= 1.0 - validation_fraction] = Split.VALIDATION
+    return codes

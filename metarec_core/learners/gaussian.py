@@ -1,0 +1,322 @@
+"""The flagship: a meta-learned Gaussian preference in closed form, with content and exposure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from metarec_core.episodes.sampling import EpisodeSampler, evaluation_episodes
+from metarec_core.episodes.types import Episode, Support, TaskData
+from metarec_core.learners.base import FitContext, FitReport, Shares
+from metarec_core.learners.bias import Bias
+from metarec_core.learners.gaussian_net import GaussianNet, ItemTable, NetSizes
+from metarec_core.schema import Feedback
+from metarec_core.section import Section
+from metarec_core.training.loop import LoopConfig
+from metarec_core.training.loop import train as run_loop
+
+_VALIDATION_SUPPORTS = (0, 1, 2, 5, 10, 20, 40)
+_VALIDATION_BATCH = 256
+
+
+class GaussianConfig(Section):
+    """Closed-form Gaussian preference with content encoder, learned prior and exposure term."""
+
+    taste_dim: int = Field(12, ge=1, le=512)
+    """Dimensions of the rating head."""
+
+    exposure_dim: int = Field(64, ge=1, le=512)
+    """Dimensions of the exposure head, which orders lists."""
+
+    hidden: int = Field(64, ge=1, le=4096)
+    """Hidden units of the content encoder and of the prior networks."""
+
+    id_dropout: float = Field(0.1, ge=0.0, lt=1.0)
+    """Chance that an item's id part is dropped in a training step: it must do with content."""
+
+    absolute_weight: float = Field(0.3, ge=0.0, le=100.0)
+    """Weight of the mean absolute error beside the rating likelihood."""
+
+    list_weight: float = Field(1.0, ge=0.0, le=100.0)
+    """Weight of the softmax likelihood over the catalogue beside the rating likelihood."""
+
+    loop: LoopConfig = LoopConfig()
+    """Training loop."""
+
+
+class Gaussian:
+    """Preference ``w_u ~ N(m(x_u), S(x_u))`` before, ``N(w, A^-1)`` after a support.
+
+    With item vectors ``v_i = keep_i E_i + f(c_i)`` that end in a constant 1, noise variance
+    ``s_i`` of each item and residuals ``y_s = r_s - mu - b_s``:
+
+    - ``A = S^-1 + sum_s v_s v_s' / s_s``, ``w = A^-1 (S^-1 m + sum_s v_s y_s / s_s)``;
+    - rating ``~ N(mu + b_i + v_i' w, v_i' A^-1 v_i + s_i)``: Bayesian linear regression over
+      learned features, with a learned prior (ALPaCA, Harrison et al. 2018; MetaFun-style
+      episodic training of prior and features by predictive likelihood);
+    - list score ``a_i + x_i' z + g (b_i + v_i' w)``, where ``z`` is the posterior of a second
+      head of the same form over exposure vectors ``x_i``, whose observations are the choices
+      themselves; trained by a softmax over the catalogue. What people choose at all is
+      informative: rating forecasts alone rank worse than popularity.
+
+    Both heads are linear in the support, so every reason is exact. Inference is in float64.
+    """
+
+    name: ClassVar[str] = "gaussian"
+    Config: ClassVar[type[Section]] = GaussianConfig
+
+    def __init__(self, config: Section) -> None:
+        assert isinstance(config, GaussianConfig)
+        self.config = config
+        self.explicit = True
+        self.net: nn.Module = nn.Module()
+        self._table: ItemTable | None = None
+
+    def fit(self, train: TaskData, validation: TaskData, context: FitContext) -> FitReport:
+        """Meta-train over the users of ``train``; ``validation`` chooses the epoch."""
+        torch.manual_seed(context.seed)
+        self.explicit = train.scale.feedback is Feedback.EXPLICIT
+        net = GaussianNet(
+            NetSizes(
+                n_items=train.n_items,
+                item_features=train.item_features.shape[1],
+                user_features=train.user_features.shape[1],
+                taste=self.config.taste_dim,
+                exposure=self.config.exposure_dim,
+                hidden=self.config.hidden,
+            )
+        )
+        self.net = net
+        _start_from_baselines(net, train, context)
+        objective = _Objective(net, self.config, train, validation, context)
+        sampler = EpisodeSampler(
+            train,
+            max_support=context.max_support,
+            max_query=context.max_query,
+            batch_size=self.config.loop.batch_tasks,
+        )
+        report = run_loop(objective, sampler, self.config.loop, context)
+        net.eval()
+        with torch.no_grad():
+            self._table = net.items(objective.item_features, net.has_id)
+        return report
+
+    def adapt(self, support: Support) -> GaussianListPredictor:
+        """Both posteriors in closed form, in float64."""
+        assert self._table is not None
+        assert isinstance(self.net, GaussianNet)
+        with torch.no_grad():
+            return GaussianListPredictor(self.net, self._table, support, self.explicit)
+
+    def state(self) -> dict[str, Tensor]:
+        """The network's tensors, the finished item table, and whether feedback is explicit."""
+        assert self._table is not None
+        tensors = {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
+        tensors |= {f"table.{name}": tensor for name, tensor in self._table._asdict().items()}
+        tensors["explicit"] = torch.tensor(self.explicit)
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+    @classmethod
+    def from_state(cls, config: Section, state: Mapping[str, Tensor], device: torch.device) -> Self:
+        """The learner that :meth:`state` was taken from."""
+        learner = cls(config)
+        tensors = {n[4:]: t for n, t in state.items() if n.startswith("net.")}
+        table = ItemTable(**{n[6:]: t.to(device) for n, t in state.items() if n[:6] == "table."})
+        net = GaussianNet(
+            NetSizes(
+                n_items=len(table.bias),
+                item_features=tensors["content.skip.weight"].shape[1],
+                user_features=tensors["taste_prior.encoder.skip.weight"].shape[1],
+                taste=table.taste.shape[1] - 1,
+                exposure=table.exposure.shape[1],
+                hidden=tensors["content.inner.weight"].shape[0],
+            )
+        )
+        net.load_state_dict(tensors)
+        learner.net = net.to(device).eval()
+        learner._table = table
+        learner.explicit = bool(state["explicit"])
+        return learner
+
+
+class GaussianListPredictor:
+    """Both posteriors of ``B`` users.
+
+    Attributes:
+        mean: Mean of the taste preference, ``[B, d + 1]``.
+        covariance: Its covariance, ``[B, d + 1, d + 1]``.
+    """
+
+    def __init__(
+        self, net: GaussianNet, table: ItemTable, support: Support, explicit: bool
+    ) -> None:
+        self._explicit = explicit
+        self._mu = net.mu.double()
+        self._weight = net.rating_weight.detach().double() * float(explicit)
+        self._table = ItemTable(*(tensor.detach().double() for tensor in table))
+        wide = Support(
+            support.items,
+            support.values.double(),
+            support.mask,
+            support.user_features,
+        )
+        self._taste = net.taste_posterior(self._table, wide)
+        self._choice = net.exposure_posterior(self._table, wide)
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of the taste preference, ``[B, d + 1]``."""
+        return self._taste.mean
+
+    @property
+    def covariance(self) -> Tensor:
+        """Covariance of the taste preference, ``[B, d + 1, d + 1]``."""
+        return self._taste.covariance
+
+    def scores(self, items: Tensor | None = None) -> Tensor:
+        """List scores, ``[B, K]`` or ``[B, I]``."""
+        table = self._table
+        taste = _dot(self._taste.mean, table.taste, items)
+        choice = _dot(self._choice.mean, table.exposure, items)
+        return _at(table.appeal, items) + choice + self._weight * (_at(table.bias, items) + taste)
+
+    def mean_var(self, items: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Predicted rating and predictive variance; NaN for implicit feedback."""
+        table = self._table
+        mean = self._mu + _at(table.bias, items) + _dot(self._taste.mean, table.taste, items)
+        if not self._explicit:
+            return torch.full_like(mean, torch.nan), torch.full_like(mean, torch.nan)
+        vectors = table.taste if items is None else table.taste[items]
+        return mean, self._taste.variance(vectors) + _at(table.noise, items)
+
+    def shares(self, items: Tensor) -> Shares:
+        """Exact additive shares of both heads together."""
+        table = self._table
+        taste_prior, taste_support = self._taste.shares(table.taste[items])
+        choice_prior, choice_support = self._choice.shares(table.exposure[items])
+        return Shares(
+            item=table.appeal[items] + self._weight * table.bias[items],
+            prior=choice_prior + self._weight * taste_prior,
+            support=choice_support + self._weight * taste_support,
+        )
+
+
+class _Objective:
+    """Losses of the network on training and validation tasks."""
+
+    def __init__(
+        self,
+        net: GaussianNet,
+        config: GaussianConfig,
+        train_data: TaskData,
+        validation: TaskData,
+        context: FitContext,
+    ) -> None:
+        self.net: nn.Module = net
+        self._config = config
+        self._relevant_from = train_data.scale.relevant_from
+        self._explicit = train_data.scale.feedback is Feedback.EXPLICIT
+        self._device = context.device
+        self.item_features = torch.from_numpy(train_data.item_features).to(context.device)
+        self._tasks = evaluation_episodes(
+            validation,
+            torch.arange(validation.n_users).numpy(),
+            support_sizes=[size for size in _VALIDATION_SUPPORTS if size <= context.max_support],
+            max_query=context.max_query,
+            seed=context.seed,
+        )
+
+    def loss(self, net: nn.Module, episode: Episode, generator: torch.Generator) -> Tensor:
+        """Mean over the batch's targets, so that a task weighs as much as it asks."""
+        assert isinstance(net, GaussianNet)
+        drop = torch.rand(len(net.has_id), generator=generator).to(self._device)
+        keep = net.has_id * (drop >= self._config.id_dropout)
+        parts = self._parts(net, net.items(self.item_features, keep), episode)
+        return self._total({name: value / count for name, (value, count) in parts.items()})
+
+    def validate(self, net: nn.Module) -> Mapping[str, float]:
+        """The same loss over all validation tasks, and its parts."""
+        assert isinstance(net, GaussianNet)
+        sums: dict[str, tuple[float, float]] = {}
+        with torch.no_grad():
+            table = net.items(self.item_features, net.has_id)
+            for batch in self._tasks.batches(_VALIDATION_BATCH):
+                parts = self._parts(net, table, batch.episode.to(self._device))
+                for name, (value, count) in parts.items():
+                    total, n = sums.get(name, (0.0, 0.0))
+                    sums[name] = (total + float(value), n + float(count))
+        means = {name: value / max(count, 1.0) for name, (value, count) in sums.items()}
+        loss = self._total({name: torch.tensor(value) for name, value in means.items()})
+        return {"loss": float(loss), **means}
+
+    def _total(self, parts: Mapping[str, Tensor]) -> Tensor:
+        total = self._config.list_weight * parts["list_nll"]
+        if self._explicit:
+            total = total + parts["nll"] + self._config.absolute_weight * parts["mae"]
+        return total
+
+    def _parts(
+        self, net: GaussianNet, table: ItemTable, episode: Episode
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Sum and number of targets of each part of the loss."""
+        support, mask = episode.support, episode.mask
+        choice = net.exposure_posterior(table, support).mean @ table.exposure.mT
+        logits = table.appeal + choice
+        parts: dict[str, tuple[Tensor, Tensor]] = {}
+        if self._explicit:
+            taste = net.taste_posterior(table, support)
+            logits = logits + net.rating_weight * (table.bias + taste.mean @ table.taste.mT)
+            vectors = table.taste[episode.items]
+            mean = (
+                net.mu
+                + table.bias[episode.items]
+                + (vectors @ taste.mean.unsqueeze(-1)).squeeze(-1)
+            )
+            variance = taste.variance(vectors) + table.noise[episode.items]
+            error = episode.values - mean
+            nll = 0.5 * (variance.log() + error.square() / variance + _LOG_2_PI)
+            parts["nll"] = ((nll * mask).sum(), mask.sum())
+            parts["mae"] = ((error.abs() * mask).sum(), mask.sum())
+        # The support is known: it is no candidate. Padding points at item 0, which must stay.
+        known = torch.zeros_like(logits, dtype=torch.int32)
+        known.scatter_add_(1, support.items, support.mask.int())
+        log_p = functional.log_softmax(logits.masked_fill(known > 0, -torch.inf), dim=-1)
+        relevant = mask & (episode.values >= self._relevant_from)
+        picked = log_p.gather(1, episode.items).masked_fill(~relevant, 0.0)
+        parts["list_nll"] = (-picked.sum(), relevant.sum().clamp_min(1))
+        return parts
+
+
+_LOG_2_PI = 1.8378770664093453
+
+
+def _start_from_baselines(net: GaussianNet, data: TaskData, context: FitContext) -> None:
+    bias = Bias(Bias.Config())
+    bias.fit(data, data, context)
+    matrix = data.interactions
+    items = torch.from_numpy(matrix.items)
+    relevant = torch.from_numpy(matrix.values >= data.scale.relevant_from)
+    seen = torch.bincount(items, minlength=data.n_items)
+    liked = torch.bincount(items[relevant], minlength=data.n_items).float()
+    net.start_from(
+        mu=bias.mu,
+        bias=bias.item_bias,
+        noise=bias.noise,
+        log_share=torch.log((liked + 0.5) / (liked.sum() + 0.5 * data.n_items)),
+        has_id=(seen > 0).float(),
+    )
+
+
+def _at(values: Tensor, items: Tensor | None) -> Tensor:
+    return values if items is None else values[items]
+
+
+def _dot(weights: Tensor, vectors: Tensor, items: Tensor | None) -> Tensor:
+    if items is None:
+        return weights @ vectors.mT
+    return (vectors[items] @ weights.unsqueeze(-1)).squeeze(-1)

@@ -1,0 +1,184 @@
+"""The network behind the closed-form Gaussian: item vectors from id and content, user priors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from metarec_core.episodes.types import Support
+from metarec_core.learners.posterior import Posterior
+
+_MIN_NOISE = 1e-3
+
+
+class ItemTable(NamedTuple):
+    """What the two heads know of each item; the first dimension is the catalogue.
+
+    Attributes:
+        taste: Vectors of the rating head, ``[I, d]``, ending in a constant 1.
+        bias: ``b_i``, ``[I]``.
+        noise: Variance of a rating around its mean, ``[I]``; larger for items without an id part.
+        exposure: Vectors of the exposure head, ``[I, e]``.
+        appeal: What makes an item chosen by anyone, ``[I]``.
+    """
+
+    taste: Tensor
+    bias: Tensor
+    noise: Tensor
+    exposure: Tensor
+    appeal: Tensor
+
+
+class Prior(NamedTuple):
+    """A Gaussian prior of each user: mean ``[B, d]`` and precision ``[B, d, d]``."""
+
+    mean: Tensor
+    precision: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class NetSizes:
+    """Shapes of the network."""
+
+    n_items: int
+    item_features: int
+    user_features: int
+    taste: int
+    exposure: int
+    hidden: int
+
+
+class ContentEncoder(nn.Module):
+    """``linear(x) + linear(gelu(linear(x)))``; its last layer starts at zero."""
+
+    def __init__(self, n_in: int, hidden: int, n_out: int) -> None:
+        super().__init__()
+        self.skip = nn.Linear(n_in, n_out)
+        self.inner = nn.Linear(n_in, hidden)
+        self.outer = nn.Linear(hidden, n_out, bias=False)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.normal_(self.skip.weight, std=0.02)
+        nn.init.zeros_(self.skip.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, n_in]`` to ``[N, n_out]``."""
+        out: Tensor = self.skip(x) + self.outer(functional.gelu(self.inner(x)))
+        return out
+
+
+class PriorNet(nn.Module):
+    """``N(m(x), D(x)^-1 C C' D(x)^-1 as precision)``: mean and scales from user features.
+
+    ``C`` is one lower triangular factor shared by all users, ``D(x)`` a positive diagonal.
+    """
+
+    def __init__(self, user_features: int, hidden: int, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.encoder = ContentEncoder(user_features, hidden, 2 * dim)
+        nn.init.zeros_(self.encoder.skip.weight)
+        self.factor = nn.Parameter(torch.zeros(dim, dim))
+
+    def forward(self, user_features: Tensor) -> Prior:
+        """Priors of ``[B, Fu]`` users."""
+        mean, log_scale = self.encoder(user_features).split(self.dim, dim=-1)
+        lower = self.factor.tril(-1) + torch.diag(self.factor.diagonal().exp())
+        scaled = lower * torch.exp(-log_scale.clamp(-4.0, 4.0)).unsqueeze(-1)
+        return Prior(mean, scaled @ scaled.mT)
+
+
+class GaussianNet(nn.Module):
+    """Two Gaussian heads over item vectors ``keep_i * E_i + f(c_i)``.
+
+    The *taste* head forecasts ratings; the *exposure* head says what a user would choose at all.
+    """
+
+    mu: Tensor
+    has_id: Tensor
+
+    def __init__(self, sizes: NetSizes) -> None:
+        super().__init__()
+        self.sizes = sizes
+        width = sizes.taste + sizes.exposure + 3
+        self.ids = nn.Parameter(torch.randn(sizes.n_items, width) * 0.1)
+        self.content = ContentEncoder(sizes.item_features, sizes.hidden, width)
+        self.taste_prior = PriorNet(sizes.user_features, sizes.hidden, sizes.taste + 1)
+        self.exposure_prior = PriorNet(sizes.user_features, sizes.hidden, sizes.exposure)
+        self.cold_noise = nn.Parameter(torch.zeros(()))
+        self.exposure_log_beta = nn.Parameter(torch.zeros(()))
+        self.exposure_target = nn.Parameter(torch.tensor([1.0, 0.2]))
+        self.rating_weight = nn.Parameter(torch.tensor(0.5))
+        self.register_buffer("mu", torch.zeros(()))
+        self.register_buffer("has_id", torch.zeros(sizes.n_items))
+
+    def start_from(
+        self, mu: Tensor, bias: Tensor, noise: Tensor, log_share: Tensor, has_id: Tensor
+    ) -> None:
+        """Begin at the simple baselines: damped item biases, residual noise, log popularity.
+
+        Args:
+            mu: Mean value, scalar.
+            bias: Item biases, ``[I]``.
+            noise: Residual variance, scalar.
+            log_share: Log of each item's share of relevant interactions, ``[I]``.
+            has_id: 1 where the item has training interactions, ``[I]``.
+        """
+        with torch.no_grad():
+            self.mu.copy_(mu)
+            self.has_id.copy_(has_id)
+            self.ids[:, -3] = bias
+            self.ids[:, -2] = 0.0
+            self.ids[:, -1] = log_share - log_share.mean()
+            self.content.skip.bias[-2] = torch.log(torch.expm1(noise.clamp_min(0.01)))
+
+    def items(self, item_features: Tensor, keep: Tensor) -> ItemTable:
+        """Vectors of the whole catalogue.
+
+        Args:
+            item_features: ``[I, Fi]``.
+            keep: 1 where the id part is used, ``[I]``.
+        """
+        raw = keep.unsqueeze(-1) * self.ids + self.content(item_features)
+        taste, exposure, rest = raw.split([self.sizes.taste, self.sizes.exposure, 3], dim=-1)
+        bias, noise, appeal = rest.unbind(dim=-1)
+        cold = (1.0 - keep) * functional.softplus(self.cold_noise)
+        return ItemTable(
+            taste=torch.cat([taste, torch.ones_like(taste[:, :1])], dim=-1),
+            bias=bias,
+            noise=functional.softplus(noise) + cold + _MIN_NOISE,
+            exposure=exposure,
+            appeal=appeal,
+        )
+
+    def taste_posterior(self, table: ItemTable, support: Support) -> Posterior:
+        """What the support's ratings say of each user's taste, ``d + 1`` dimensions."""
+        prior = self.taste_prior(support.user_features)
+        items = support.items
+        return Posterior.of(
+            table.taste[items],
+            (support.values - self.mu - table.bias[items]) * support.mask,
+            1.0 / table.noise[items],
+            support.mask,
+            *prior,
+        )
+
+    def exposure_posterior(self, table: ItemTable, support: Support) -> Posterior:
+        """What the support says of what each user chooses.
+
+        A chosen item is an observation of ``a_0 + a_1 (r_s - mu - b_s)``.
+        """
+        prior = self.exposure_prior(support.user_features)
+        items = support.items
+        residual = support.values - self.mu - table.bias[items]
+        target = self.exposure_target[0] + self.exposure_target[1] * residual
+        return Posterior.of(
+            table.exposure[items],
+            target * support.mask,
+            self.exposure_log_beta.exp(),
+            support.mask,
+            *prior,
+        )

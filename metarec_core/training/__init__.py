@@ -1,0 +1,1 @@
+"""Loops, averaged weights and checkpoints that learners share."""
