@@ -1,0 +1,134 @@
+"""The gate: whether tonight's challenger becomes champion."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import polars as pl
+
+from metarec_core.config.tree import GateConfig
+from metarec_core.evaluation.compare import (
+    JUDGES,
+    NDCG,
+    Contestant,
+    against_baseline,
+    against_champion,
+    judged_metrics,
+)
+from metarec_core.evaluation.verdict import Comparison, Outcome, Verdict
+from metarec_core.evaluation.wording import describe_rule, explain
+from metarec_core.schema import Feedback
+
+
+def decide(
+    challenger: Contestant,
+    baselines: Sequence[Contestant],
+    champion: Contestant | None,
+    *,
+    feedback: Feedback,
+    config: GateConfig,
+    seed: int,
+) -> Verdict:
+    """Judge a challenger by tonight's test tasks.
+
+    **Baselines.** The burden of proof is the challenger's: over all test tasks its MAE must be
+    lower than that of ``bias``, and its NDCG@10 higher than that of ``popularity``, by paired
+    intervals that exclude zero; and at no single support size may such an interval lie wholly on
+    the wrong side, so that a gain with many interactions cannot pay for a loss with few. With
+    few test users the intervals are wide and nothing can be shown: the simple method stays,
+    which is the safe mistake.
+
+    **Champion.** Here the burden is reversed: tonight's model has seen tonight's data, so the
+    challenger needs only not to be *shown* worse, in NDCG@10 and in MAE: the interval must
+    not lie wholly beyond ``config.champion_tolerance`` (relative to the champion's value) on
+    the wrong side. A champion can thus drift down by steps too small to see, never below
+    the baselines.
+
+    **Special cases.** Baselines that were not trained, or are the challenger itself, are not
+    compared. With implicit feedback there is no error to judge: only NDCG@10 counts. With
+    explicit feedback a challenger that predicts no value fails the comparison in MAE; a champion
+    that predicts none (a baseline) is compared in NDCG@10 alone. With no champion yet, or one
+    that cannot be evaluated on tonight's catalogue and so cannot serve it either, the challenger
+    becomes champion if it beats the baselines, otherwise the baseline with the best NDCG@10; where
+    neither judge was trained, whichever learner has the best NDCG@10, which is the challenger
+    if it was trained alone. A challenger with the champion's content hash leaves everything
+    as it is.
+
+    The level of single comparisons is not corrected for their number: more demands can only keep
+    a challenger back, never let a worse one through.
+
+    Args:
+        challenger: The learner that wants to become champion.
+        baselines: Every other learner of tonight, in order.
+        champion: The current one, evaluated on the same tasks; None if there is none yet.
+        feedback: What values mean.
+        config: Level, resamples, tolerance.
+        seed: Seed of the resamples.
+    """
+    rival = champion if champion is not None and champion.tasks is not None else None
+    comparisons = _against_baselines(challenger, baselines, feedback, config, seed)
+    if rival is not None:
+        comparisons += _against_champion(challenger, rival, feedback, config, seed)
+    outcome: Outcome = "promoted"
+    if champion is not None and challenger.is_same_model(champion):
+        winner, outcome = champion, "unchanged"
+    elif comparisons and all(comparison.passed for comparison in comparisons):
+        winner = challenger
+    elif rival is not None:
+        winner, outcome = rival, "kept"
+    else:
+        winner = _best(baselines if comparisons else [challenger, *baselines])
+        if champion is not None and winner.is_same_model(champion):
+            outcome = "unchanged"
+    return Verdict(
+        verdict=outcome,
+        promoted=outcome == "promoted",
+        winner=winner.name,
+        reason=explain(challenger, winner, champion, comparisons, config=config),
+        rule=describe_rule(config, feedback),
+        comparisons=tuple(comparisons),
+    )
+
+
+def _against_baselines(
+    challenger: Contestant,
+    baselines: Sequence[Contestant],
+    feedback: Feedback,
+    config: GateConfig,
+    seed: int,
+) -> list[Comparison]:
+    by_name = {baseline.name: baseline for baseline in baselines}
+    return [
+        comparison
+        for metric, name in JUDGES
+        if metric in judged_metrics(feedback) and name in by_name and name != challenger.name
+        for comparison in against_baseline(
+            challenger, by_name[name], metric, config=config, seed=seed
+        )
+    ]
+
+
+def _against_champion(
+    challenger: Contestant,
+    champion: Contestant,
+    feedback: Feedback,
+    config: GateConfig,
+    seed: int,
+) -> list[Comparison]:
+    return [
+        against_champion(challenger, champion, metric, config=config, seed=seed)
+        for metric in judged_metrics(feedback)
+        if metric == NDCG or champion.has(metric)
+    ]
+
+
+def _best(contestants: Sequence[Contestant]) -> Contestant:
+    """The one with the best mean NDCG@10 over users; the first of equals."""
+
+    def value(contestant: Contestant) -> float:
+        users = contestant.frame.group_by("user").agg(pl.col(NDCG).mean()).sort("user")
+        mean = users[NDCG].mean()
+        return mean if isinstance(mean, float) else -math.inf
+
+    return max(contestants, key=value)

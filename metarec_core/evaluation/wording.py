@@ -1,0 +1,104 @@
+"""The gate's rule and its verdict in plain sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from metarec_core.config.tree import GateConfig
+from metarec_core.evaluation.compare import (
+    JUDGES,
+    MAE,
+    METRIC_TITLES,
+    Contestant,
+    judged_metrics,
+)
+from metarec_core.evaluation.verdict import Comparison, Demand
+from metarec_core.schema import Feedback
+
+
+def describe_rule(config: GateConfig, feedback: Feedback) -> str:
+    """The rule of the gate in one paragraph, with the settings in force."""
+    metrics = judged_metrics(feedback)
+    beaten = " and ".join(
+        f"a {'lower' if metric == MAE else 'higher'} {METRIC_TITLES[metric]} than {baseline}"
+        for metric, baseline in JUDGES
+        if metric in metrics
+    )
+    names = " and in ".join(METRIC_TITLES[metric] for metric in metrics)
+    loss = (
+        f"beyond a relative loss of {config.champion_tolerance:.1%}"
+        if config.champion_tolerance > 0
+        else "on the wrong side"
+    )
+    return (
+        f"On the test tasks the challenger must have {beaten}: the paired "
+        f"{config.confidence:.0%} bootstrap interval over users excludes zero for all support "
+        "sizes together, and lies wholly on the wrong side at none of them. Against the "
+        f"champion, on the same tasks, the interval in {names} must not lie wholly {loss}. "
+        "With no champion, a challenger that fails leaves the place to the baseline with the "
+        "best NDCG@10."
+    )
+
+
+def explain(
+    challenger: Contestant,
+    winner: Contestant,
+    champion: Contestant | None,
+    comparisons: Sequence[Comparison],
+    *,
+    config: GateConfig,
+) -> str:
+    """Why ``winner`` is champion from now on, in a sentence with the figures that decided."""
+    if champion is not None and challenger.is_same_model(champion):
+        return f"{challenger.name} is the champion itself, to the byte; nothing changes."
+    obstacle = ""
+    if champion is not None and champion.tasks is None:
+        cause = champion.obstacle or "it does not fit tonight's data"
+        obstacle = f" The champion ({champion.name}) could not be evaluated: {cause}."
+    if not comparisons:
+        return (
+            f"{winner.name} becomes champion: no baseline that the gate asks for was trained, "
+            f"and no learner of tonight has a better NDCG@10.{obstacle}"
+        )
+    failed = [comparison for comparison in comparisons if not comparison.passed]
+    if not failed:
+        proof = "; ".join(_figures(c, config) for c in comparisons if c.support_size is None)
+        return f"{challenger.name} becomes champion: {proof}.{obstacle}"
+    # The overall comparison says most; single sizes are named when it holds.
+    overall = [c for c in failed if c.support_size is None]
+    proof = "; ".join(_figures(c, config) for c in overall or failed)
+    if winner is champion:
+        outcome = f"the champion ({winner.name}) stays"
+    else:
+        outcome = f"{winner.name}, the baseline with the best NDCG@10, becomes champion"
+    return f"{challenger.name} is not promoted: {proof}; {outcome}.{obstacle}"
+
+
+def _figures(comparison: Comparison, config: GateConfig) -> str:
+    title = METRIC_TITLES[comparison.metric]
+    where = "" if comparison.support_size is None else f" at support size {comparison.support_size}"
+    if comparison.difference is None:
+        return (
+            f"{title}{where} cannot be compared with {comparison.opponent}'s "
+            f"(no user has a figure from both)"
+        )
+    users = "1 user" if comparison.n_users == 1 else f"{comparison.n_users} users"
+    interval = (
+        "no interval"
+        if comparison.low is None or comparison.high is None
+        else f"{config.confidence:.0%} interval {comparison.low:+.4f} to {comparison.high:+.4f}"
+    )
+    wanted = "" if comparison.passed else f", wanted {_wanted(comparison, config)}"
+    return (
+        f"{title}{where} {comparison.challenger_value:.4f} against {comparison.opponent}'s "
+        f"{comparison.opponent_value:.4f} (difference {comparison.difference:+.4f}, {interval}, "
+        f"{users}{wanted})"
+    )
+
+
+def _wanted(comparison: Comparison, config: GateConfig) -> str:
+    if comparison.demand is Demand.BETTER:
+        return "it wholly below 0" if comparison.metric == MAE else "it wholly above 0"
+    if comparison.opponent == "champion" and config.champion_tolerance > 0:
+        return f"it not wholly beyond a loss of {config.champion_tolerance:.1%}"
+    return "it not wholly above 0" if comparison.metric == MAE else "it not wholly below 0"

@@ -1,0 +1,1 @@
+"""Ranked lists from predictors, in bounded memory."""

@@ -1,0 +1,86 @@
+"""What is asked of the ranker: for whom, and what a list is to look like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from metarec_core.episodes.types import FloatArray, IntArray, InteractionMatrix
+from metarec_core.errors import ConfigError, ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Users to make lists for.
+
+    Attributes:
+        user_ids: Their ids, ``[U]`` strings.
+        histories: What each has interacted with, in catalogue indices, one row a user.
+        user_features: Encoded features, ``[U, Fu]`` float32.
+    """
+
+    user_ids: pl.Series
+    histories: InteractionMatrix
+    user_features: FloatArray
+
+    def check(self, catalogue: pl.DataFrame) -> None:
+        """Refuse parts that do not belong together.
+
+        Raises:
+            ModelError: Saying which.
+        """
+        n_users = len(self.user_ids)
+        rows = {
+            "histories": self.histories.n_users,
+            "user_features": len(self.user_features),
+        }
+        wrong = [f"{count} rows of {name}" for name, count in rows.items() if count != n_users]
+        highest = int(self.histories.items.max(initial=-1))
+        if highest >= len(catalogue):
+            wrong.append(f"item index {highest} in a catalogue of {len(catalogue)}")
+        if wrong:
+            raise ModelError(
+                "users to rank for",
+                found="; ".join(wrong),
+                wanted=f"one row for each of {n_users} user ids, items out of the catalogue",
+                next_step="take ids, histories, features and catalogue from one features stage",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ListSettings:
+    """What a list is to look like.
+
+    Attributes:
+        k: Most entries, at least 1.
+        reasons: Support interactions named in each entry's reasons; the others are summed.
+        tile_users: Users a frame; memory grows with it, lists do not change.
+        exclude: Catalogue indices that no list may hold; None for none.
+        candidates: Catalogue indices that lists are made of; None for the whole catalogue.
+    """
+
+    k: int
+    reasons: int = 3
+    tile_users: int = 512
+    exclude: IntArray | None = None
+    candidates: IntArray | None = None
+
+    def check(self) -> None:
+        """Refuse numbers out of range.
+
+        Raises:
+            ConfigError: Naming the first parameter at fault.
+        """
+        for name, value, least in (
+            ("k", self.k, 1),
+            ("reasons", self.reasons, 0),
+            ("tile_users", self.tile_users, 1),
+        ):
+            if value < least:
+                raise ConfigError(
+                    f"parameter {name}",
+                    found=str(value),
+                    wanted=f"at least {least}",
+                    next_step=f"ask for {name}={least} or more",
+                )

@@ -1,0 +1,1 @@
+"""Figures, sentences and summaries that people read."""

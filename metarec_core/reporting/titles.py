@@ -1,0 +1,28 @@
+"""How metrics are called where people read them."""
+
+from __future__ import annotations
+
+_TITLES = {
+    "ndcg_at_10": "NDCG@10",
+    "recall_at_20": "Recall@20",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "nll": "NLL",
+    "coverage_50": "50% interval coverage",
+    "coverage_90": "90% interval coverage",
+    "catalogue_coverage_at_10": "Catalogue coverage@10",
+}
+
+
+def metric_title(name: str) -> str:
+    """The printed name of a metric or a curve; an unknown one keeps its words.
+
+    >>> metric_title("ndcg_at_10"), metric_title("validation_nll"), metric_title("step_size")
+    ('NDCG@10', 'validation NLL', 'step size')
+    """
+    if name in _TITLES:
+        return _TITLES[name]
+    for metric, title in _TITLES.items():
+        if name.endswith(f"_{metric}"):
+            return f"{name.removesuffix(metric).replace('_', ' ')}{title}"
+    return name.replace("_", " ")

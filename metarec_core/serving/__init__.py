@@ -1,0 +1,1 @@
+"""A self-contained model directory, and recommendations from it."""

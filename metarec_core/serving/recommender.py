@@ -1,0 +1,191 @@
+"""Recommend to anyone from a few rows, without retraining: the daytime side of a night's model."""
+
+from __future__ import annotations
+
+import logging
+import operator
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from metarec_core.episodes.types import IntArray
+from metarec_core.errors import ConfigError, ModelError
+from metarec_core.ranking.lists import rank
+from metarec_core.ranking.request import Audience, ListSettings
+from metarec_core.schema import RECOMMENDATIONS_SCHEMA, Columns, Feedback
+from metarec_core.serving.bundle import Bundle
+from metarec_core.serving.cells import Frame, as_text, column_names
+from metarec_core.serving.features import read_features
+from metarec_core.serving.history import IGNORED_SCHEMA, read_histories
+
+logger = logging.getLogger(__name__)
+
+_TILE_USERS = 512
+
+SERVED_SCHEMA = pl.Schema(
+    {name: kind for name, kind in RECOMMENDATIONS_SCHEMA.items() if name != Columns.RUN_DATE}
+)
+"""Lists made by day: those of the night without the run date."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendations:
+    """Ranked rows, and what of the request was not used.
+
+    Attributes:
+        frame: ``SERVED_SCHEMA``; users in order of first appearance.
+        ignored: Rows and values left out, ``IGNORED_SCHEMA``.
+    """
+
+    frame: pl.DataFrame
+    ignored: pl.DataFrame
+
+    def annotated(self) -> pl.DataFrame:
+        """``frame`` with a text column ``ignored``: what was left out for that user, or null."""
+        notes = (
+            self.ignored.drop_nulls(Columns.USER)
+            .with_columns(note=_note())
+            .group_by(Columns.USER)
+            .agg(pl.col("note").str.join("; ").alias("ignored"))
+        )
+        return self.frame.join(notes, on=Columns.USER, how="left", maintain_order="left")
+
+
+class Recommender:
+    """Serves a bundle.
+
+    Args:
+        bundle: A model, as :func:`metarec_core.serving.bundle.load_bundle` gives it.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self._index = bundle.catalogue.select(Columns.ITEM).with_row_index("index")
+
+    def recommend(
+        self,
+        frame: Frame,
+        *,
+        k: int = 10,
+        exclude: Iterable[object] | None = None,
+        candidates: Iterable[object] | None = None,
+        reasons: int = 3,
+    ) -> Recommendations:
+        """The best ``k`` unseen items of every user in ``frame``.
+
+        The same history gives the same list that the night publishes. One bad row is never an
+        error: it is left out, reported in ``ignored`` and logged.
+
+        Args:
+            frame: One row an interaction (pandas or polars): ``user_id``, ``item_id``,
+                ``rating``, and any user features, of which the first value that is there
+                counts. A user without interactions has one row with ``item_id`` missing and is
+                served from the prior.
+            k: Most entries a list.
+            exclude: Item ids that no list may hold.
+            candidates: Item ids that lists are made of; None for the whole catalogue. An empty
+                one makes empty lists.
+            reasons: Interactions named in each entry's reasons.
+
+        Raises:
+            ConfigError: If a parameter is out of range or of the wrong type.
+            ModelError: If columns are missing or unknown.
+        """
+        excluded, unknown_excluded = self._items("exclude", exclude)
+        wanted, unknown_wanted = self._items("candidates", candidates)
+        settings = ListSettings(
+            k=_whole_number("k", k),
+            reasons=_whole_number("reasons", reasons),
+            tile_users=_TILE_USERS,
+            exclude=excluded,
+            candidates=wanted,
+        )
+        settings.check()
+        self._check_columns(frame)
+        bundle = self.bundle
+        histories = read_histories(frame, bundle.catalogue, bundle.scale)
+        features = read_features(
+            frame, histories.user_of_row, histories.user_ids, bundle.user_encoder
+        )
+        audience = Audience(histories.user_ids, histories.matrix, features.encoded)
+        lists = rank(bundle.learner, bundle.catalogue, audience, settings, device=bundle.device)
+        ignored = pl.concat([histories.ignored, features.ignored, unknown_excluded, unknown_wanted])
+        _log(ignored, len(frame))
+        return Recommendations(pl.concat(lists).select(SERVED_SCHEMA.names()), ignored)
+
+    def _items(
+        self, name: str, ids: Iterable[object] | None
+    ) -> tuple[IntArray | None, pl.DataFrame]:
+        """Catalogue indices of a parameter's ids, and those the catalogue does not know."""
+        if ids is None:
+            return None, IGNORED_SCHEMA.to_frame()
+        if isinstance(ids, str) or not isinstance(ids, Iterable):
+            raise ConfigError(
+                f"parameter {name}",
+                found=repr(ids),
+                wanted="a list of item ids",
+                next_step=f"write {name}=[...], also for a single id",
+            )
+        asked = pl.DataFrame({Columns.ITEM: as_text(list(ids))}).unique(maintain_order=True)
+        placed = asked.join(self._index, on=Columns.ITEM, how="left", maintain_order="left")
+        unknown = placed.filter(pl.col("index").is_null()).select(
+            pl.lit(None, dtype=pl.Int64()).alias("row"),
+            pl.lit(None, dtype=pl.String()).alias(Columns.USER),
+            Columns.ITEM,
+            pl.col(Columns.ITEM).alias("found"),
+            pl.lit(f"unknown item in parameter {name}").alias("reason"),
+        )
+        indices = placed["index"].drop_nulls().cast(pl.Int64).to_numpy()
+        return np.sort(indices), unknown
+
+    def _check_columns(self, frame: Frame) -> None:
+        names = set(column_names(frame))
+        features = list(self.bundle.user_encoder.specs)
+        known = [Columns.USER, Columns.ITEM, Columns.RATING, *features]
+        faults = [f"unknown column {name!r}" for name in sorted(names - set(known))]
+        if Columns.USER not in names:
+            faults.append(f"no column {Columns.USER!r}")
+        explicit = self.bundle.scale.feedback is Feedback.EXPLICIT
+        if explicit and Columns.ITEM in names and Columns.RATING not in names:
+            faults.append(f"no column {Columns.RATING!r}")
+        if Columns.RATING in names and Columns.ITEM not in names:
+            faults.append(f"no column {Columns.ITEM!r}")
+        if faults:
+            raise ModelError(
+                f"columns of the request to the model of {self.bundle.dataset}",
+                found="; ".join(faults),
+                wanted=f"columns out of {', '.join(known)}",
+                next_step="rename or drop columns; user_id is always needed, item_id and rating "
+                "where the user has interactions, features where they are known",
+            )
+
+
+def _whole_number(name: str, value: object) -> int:
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise ConfigError(
+            f"parameter {name}",
+            found=repr(value),
+            wanted="a whole number",
+            next_step=f"ask for {name}=10, say",
+        ) from None
+
+
+def _note() -> pl.Expr:
+    what = pl.col(Columns.ITEM).fill_null(pl.col("found")).fill_null("")
+    return pl.format("{} (row {}, {})", "reason", pl.col("row").fill_null(-1), what)
+
+
+def _log(ignored: pl.DataFrame, n_rows: int) -> None:
+    if ignored.is_empty():
+        return
+    counts = ignored["reason"].value_counts(sort=True).sort("count", "reason", descending=True)
+    logger.warning(
+        "%d value(s) of a request of %d row(s) ignored: %s",
+        len(ignored),
+        n_rows,
+        "; ".join(f"{reason} ({count})" for reason, count in counts.rows()),
+    )
