@@ -1,0 +1,143 @@
+"""Which suites judge a stage's directory, and with which parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+from metarec_core.episodes.types import ValueScale
+from metarec_core.home import Home
+from metarec_core.schema import Table
+from tasks.quality.judge import DEFAULT_OPTIONS, Options, judge
+from tasks.quality.report import QualityReport
+
+DAY = 86_400.0
+"""Seconds."""
+
+SOURCES = (Table.INTERACTIONS, Table.USERS, Table.ITEMS)
+
+LIST_LENGTHS = """
+SELECT users.user_id, least(parameters.k, whole.n - coalesce(history.n, 0)) AS length
+FROM users
+LEFT JOIN (
+    SELECT user_id, count(DISTINCT item_id) AS n
+    FROM interactions SEMI JOIN catalogue USING (item_id) GROUP BY user_id
+) AS history USING (user_id)
+CROSS JOIN (SELECT count(*) AS n FROM catalogue) AS whole
+CROSS JOIN parameters
+"""
+"""Length of each user's list: k, or every item the user has not seen if those are fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Minimums:
+    """Fewest rows, users and items that are worth training on."""
+
+    rows: int = 10
+    users: int = 2
+    items: int = 2
+
+
+def validate_tables(
+    stage_dir: Path,
+    kind: Literal["raw", "clean"],
+    *,
+    home: Home,
+    scale: ValueScale,
+    as_of: float,
+    earliest: float = 0.0,
+    max_age_days: float | None = None,
+    tolerated_fraction: float = 0.0,
+    minimums: Minimums = Minimums(),
+    options: Options = DEFAULT_OPTIONS,
+) -> QualityReport:
+    """Judge the tables of an ingest (``raw``) or a clean stage.
+
+    Args:
+        stage_dir: Directory with ``interactions.parquet``, and ``users.parquet`` and
+            ``items.parquet``; raw data may lack those two.
+        kind: Which suites: cleaning repairs part of what raw data may hold, so that a repeated
+            pair is a warning in the one and critical in the other.
+        home: Where Data Docs are published.
+        scale: Legal values of interactions.
+        as_of: Now, or the run's date, in seconds since the epoch. Timestamps more than a day
+            later are implausible; the day allows for clocks and time zones.
+        earliest: Earliest plausible timestamp, seconds since the epoch.
+        max_age_days: Oldest that the newest interaction may be; None: not judged.
+        tolerated_fraction: Share of raw rows that may lack an id or a value, or have a value off
+            the scale (cleaning drops and counts them).
+        minimums: Fewest rows, users and items.
+        options: Limits, and whether Data Docs are published.
+
+    Raises:
+        StorageError: If a table or the home cannot be read or written.
+    """
+    tables = {
+        str(table): path
+        for table in SOURCES
+        if (path := stage_dir / f"{table}.parquet").exists()
+        # What must be there is kept, so that its absence is reported and not passed over.
+        or kind == "clean"
+        or table is Table.INTERACTIONS
+    }
+    return judge(
+        home,
+        {f"{kind}_{table}": table for table in tables},
+        tables,
+        {
+            "minimum": scale.minimum,
+            "maximum": scale.maximum,
+            "earliest": earliest,
+            "latest": as_of + DAY,
+            "newest_at_least": None if max_age_days is None else as_of - max_age_days * DAY,
+            "mostly": 1.0 - tolerated_fraction,
+            "min_rows": minimums.rows,
+            "min_users": minimums.users,
+            "min_items": minimums.items,
+        },
+        options=options,
+    )
+
+
+def validate_recommendations(
+    parquet: Path,
+    *,
+    home: Home,
+    clean: Path,
+    catalogue: Path,
+    k: int,
+    run_date: date,
+    options: Options = DEFAULT_OPTIONS,
+) -> QualityReport:
+    """Judge lists before they are published.
+
+    Every user of the clean tables is expected to have a list: of length ``k``, or of all items
+    that the user has not seen if those are fewer.
+
+    Args:
+        parquet: The lists.
+        home: Where Data Docs are published.
+        clean: Output of the clean stage: users, items, and interactions that count as seen.
+        catalogue: Parquet file with the ``item_id`` of every item that the model can recommend;
+            a champion of an earlier night knows fewer items than tonight's tables.
+        k: Length of a list.
+        run_date: Date that every row must bear.
+        options: Limits, and whether Data Docs are published.
+
+    Raises:
+        StorageError: If a table or the home cannot be read or written.
+    """
+    if k < 1:
+        raise ValueError(f"k is {k}; wanted at least 1")
+    tables = {str(table): clean / f"{table}.parquet" for table in SOURCES}
+    tables["catalogue"] = catalogue
+    return judge(
+        home,
+        {str(Table.RECOMMENDATIONS): Table.RECOMMENDATIONS},
+        {**tables, str(Table.RECOMMENDATIONS): parquet},
+        {"k": k, "run_date": run_date.isoformat()},
+        derived={"list_lengths": LIST_LENGTHS},
+        options=options,
+    )

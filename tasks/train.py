@@ -1,0 +1,151 @@
+"""Meta-train the learners, each into a model bundle of its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from prefect import task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.logging import get_run_logger
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from metarec_core.episodes.split import Split
+from metarec_core.episodes.store import Tasks, load_tasks
+from metarec_core.errors import ModelError
+from metarec_core.features.encoder import FeatureEncoder
+from metarec_core.learners.base import FitContext, FitReport, Learner
+from metarec_core.learners.registry import learner_class
+from metarec_core.serving.bundle import Bundle, save_bundle
+from metarec_core.storage import StageFacts, StageOutput, write_json
+from metarec_core.training.device import pick_device
+from tasks.ingest import read_descriptor
+from tasks.night import Night
+from tasks.stage import COMPUTED, Stage, stage
+from tasks.tracking import Context
+
+TRAINING_REPORT = "training.json"
+
+
+@task(name="meta-train", **COMPUTED)
+def meta_train(
+    night: Night, raw: StageOutput, features: StageOutput, episodes: StageOutput
+) -> StageOutput:
+    """A bundle for each configured learner, fitted on training tasks, chosen on validation."""
+    config = night.config
+    settings = {
+        "seed": config.seed,
+        "device": config.training.device,
+        "max_support": config.episodes.max_support,
+        "max_query": config.episodes.max_query,
+        "learners": {
+            name: getattr(config.learners, name).model_dump(mode="json")
+            for name in config.training.learners
+        },
+    }
+    with stage(night, "train", settings) as running:
+        running.tracked.log_dataset(episodes, name="episodes", context=Context.TRAINING)
+        return running.build(
+            lambda out, scratch: _train_all(running, raw, features, episodes, out, scratch),
+            inputs=[raw, features, episodes],
+        )
+
+
+def _train_all(
+    running: Stage,
+    raw: StageOutput,
+    features: StageOutput,
+    episodes: StageOutput,
+    out: Path,
+    scratch: Path,
+) -> StageFacts:
+    config = running.night.config
+    torch.set_num_threads(config.training.threads)
+    device = pick_device(config.training.device)
+    dataset = read_descriptor(raw).name
+    tasks = load_tasks(episodes.path, features.path)
+    user_encoder = FeatureEncoder.load(features.path, "user_encoder")
+    reports: dict[str, FitReport] = {}
+    for name in config.training.learners:
+        learner = learner_class(name)(getattr(config.learners, name))
+        with _progress(running, name) as report_progress:
+            context = FitContext(
+                seed=config.seed,
+                device=device,
+                max_support=config.episodes.max_support,
+                max_query=config.episodes.max_query,
+                work=scratch / name,
+                progress=report_progress,
+            )
+            reports[name] = _fit(learner, tasks, context)
+        save_bundle(
+            Bundle(
+                learner=learner,
+                learner_name=name,
+                catalogue=tasks.catalogue,
+                user_encoder=user_encoder,
+                scale=tasks.data.scale,
+                dataset=dataset,
+            ),
+            out / name,
+        )
+        get_run_logger().info("trained %s: %s", name, reports[name].facts)
+    write_json(
+        out / TRAINING_REPORT,
+        {name: {"facts": r.facts, "curves": r.curves} for name, r in reports.items()},
+    )
+    return StageFacts(
+        rows_in=episodes.rows_out,
+        rows_out=len(reports),
+        facts={name: report.facts for name, report in reports.items()},
+    )
+
+
+def _fit(learner: Learner, tasks: Tasks, context: FitContext) -> FitReport:
+    report = learner.fit(tasks.part(Split.TRAIN), tasks.part(Split.VALIDATION), context)
+    broken = [name for name, tensor in learner.state().items() if not tensor.isfinite().all()]
+    if broken:
+        raise ModelError(
+            f"learner {learner.name}",
+            found=f"numbers that are not finite in {', '.join(broken)}",
+            wanted="finite weights",
+            next_step=f"lower learners.{learner.name}.loop.learning_rate and run again",
+        )
+    return report
+
+
+@contextmanager
+def _progress(
+    running: Stage, name: str
+) -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:
+    """Epochs as a bar on a terminal, a bar in Prefect's pages, and curves in MLflow."""
+    artifact: Any = None
+    shown = -1.0
+    columns = (TextColumn(f"training {name}"), BarColumn(), TextColumn("{task.fields[note]}"))
+    bar = Progress(*columns, TimeRemainingColumn(), disable=not sys.stderr.isatty())
+    line = bar.add_task(name, total=None, note="")
+
+    def report(step: int, steps: int, metrics: Mapping[str, float]) -> None:
+        nonlocal artifact, shown
+        running.tracked.log_epoch(step, {f"{name}/{key}": value for key, value in metrics.items()})
+        note = f"epoch {step}/{steps}  validation loss {metrics['loss']:.4f}"
+        bar.update(line, total=steps, completed=step, note=note)
+        percent = 100.0 * step / steps
+        # Each update is a request to the server: one every few percent is enough to watch.
+        if artifact is None:
+            artifact = create_progress_artifact(percent, key="training", description=f"{name}")
+        elif percent - shown >= 5.0:
+            update_progress_artifact(artifact, percent, description=f"{name}: {note}")
+        else:
+            return
+        shown = percent
+        get_run_logger().info("%s: %s", name, note)
+
+    with bar:
+        yield report
+    if artifact is not None:
+        update_progress_artifact(artifact, 100.0, description=f"{name}: done")
