@@ -1,0 +1,215 @@
+"""The gate's rule, case by case, and what must hold whatever the figures."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metarec_core.config.tree import GateConfig
+from metarec_core.evaluation import Contestant, Demand, Verdict, decide
+from metarec_core.schema import Feedback
+
+CONFIG = GateConfig(resamples=200)
+
+
+@pytest.fixture
+def contestant(make_tasks):
+    def make(name: str, *, content_hash: str = "", **figures: object) -> Contestant:
+        return Contestant(name, make_tasks(name, **figures), content_hash=content_hash)
+
+    return make
+
+
+@pytest.fixture
+def baselines(contestant) -> list[Contestant]:
+    return [contestant("popularity", ndcg=0.40, mae=None), contestant("bias", ndcg=0.30, mae=0.75)]
+
+
+def judge(
+    challenger: Contestant,
+    baselines: list[Contestant],
+    champion: Contestant | None = None,
+    *,
+    feedback: Feedback = Feedback.EXPLICIT,
+    config: GateConfig = CONFIG,
+) -> Verdict:
+    return decide(challenger, baselines, champion, feedback=feedback, config=config, seed=3)
+
+
+def test_a_better_challenger_becomes_the_first_champion(contestant, baselines) -> None:
+    verdict = judge(contestant("gaussian", ndcg=0.45, mae=0.72), baselines)
+    assert (verdict.verdict, verdict.promoted, verdict.winner) == ("promoted", True, "gaussian")
+    assert all(comparison.passed for comparison in verdict.comparisons)
+    overall = [c for c in verdict.comparisons if c.support_size is None]
+    assert [(c.metric, c.opponent, c.demand) for c in overall] == [
+        ("mae", "bias", Demand.BETTER),
+        ("ndcg_at_10", "popularity", Demand.BETTER),
+    ]
+    assert f"against bias's {overall[0].opponent_value:.4f}" in verdict.reason
+    assert "60 users" in verdict.reason
+    assert Verdict.model_validate_json(verdict.model_dump_json()) == verdict
+
+
+@pytest.mark.parametrize(
+    ("ndcg", "mae", "failing"),
+    [(0.36, 0.72, "NDCG@10"), (0.45, 0.78, "MAE"), (0.45, 0.75, "MAE"), (0.45, None, "MAE")],
+)
+def test_first_night_without_proof_goes_to_the_best_baseline(
+    contestant, baselines, ndcg, mae, failing
+) -> None:
+    verdict = judge(contestant("gaussian", ndcg=ndcg, mae=mae), baselines)
+    assert (verdict.verdict, verdict.promoted, verdict.winner) == ("promoted", True, "popularity")
+    assert verdict.reason.startswith(f"gaussian is not promoted: {failing}")
+    assert "popularity, the baseline with the best NDCG@10, becomes champion" in verdict.reason
+
+
+def test_a_loss_at_one_support_size_is_not_paid_by_the_others(contestant, baselines) -> None:
+    uneven = contestant("gaussian", ndcg=0.45, mae=0.72, ndcg_at={0: -0.10, 20: 0.10})
+    verdict = judge(uneven, baselines)
+    assert verdict.winner == "popularity"
+    assert [c.support_size for c in verdict.comparisons if not c.passed] == [0]
+    assert "NDCG@10 at support size 0" in verdict.reason
+
+
+def test_few_users_prove_nothing(contestant) -> None:
+    few = [
+        contestant("popularity", ndcg=0.40, mae=None, n_users=4, noise=0.1),
+        contestant("bias", mae=0.75, n_users=4, noise=0.1),
+    ]
+    verdict = judge(contestant("gaussian", ndcg=0.41, mae=0.74, n_users=4, noise=0.1), few)
+    assert verdict.winner == "popularity"
+    assert "4 users" in verdict.reason
+
+
+def test_an_equal_challenger_replaces_the_champion_and_a_worse_one_does_not(
+    contestant, baselines
+) -> None:
+    champion = contestant("gaussian", ndcg=0.45, mae=0.72, seed=5)
+    equal = judge(contestant("gaussian", ndcg=0.45, mae=0.72, seed=6), baselines, champion)
+    assert (equal.verdict, equal.winner) == ("promoted", "gaussian")
+    worse = judge(contestant("gaussian", ndcg=0.43, mae=0.72, seed=6), baselines, champion)
+    assert (worse.verdict, worse.promoted, worse.winner) == ("kept", False, "gaussian")
+    assert "against champion's" in worse.reason
+    assert "the champion (gaussian) stays" in worse.reason
+    tolerant = GateConfig(resamples=200, champion_tolerance=0.1)
+    forgiven = judge(
+        contestant("gaussian", ndcg=0.43, mae=0.72, seed=6), baselines, champion, config=tolerant
+    )
+    assert forgiven.promoted
+    assert "relative loss of 10.0%" in forgiven.rule
+
+
+def test_a_challenger_below_the_baselines_leaves_the_champion(contestant, baselines) -> None:
+    champion = contestant("popularity", ndcg=0.35, mae=None, seed=5)
+    verdict = judge(contestant("gaussian", ndcg=0.38, mae=0.72), baselines, champion)
+    assert (verdict.verdict, verdict.winner) == ("kept", "popularity")
+
+
+def test_a_champion_without_forecasts_is_compared_by_lists_alone(contestant, baselines) -> None:
+    champion = contestant("popularity", ndcg=0.40, mae=None)
+    verdict = judge(contestant("gaussian", ndcg=0.45, mae=0.72), baselines, champion)
+    assert verdict.promoted
+    against = [c.metric for c in verdict.comparisons if c.opponent == "champion"]
+    assert against == ["ndcg_at_10"]
+
+
+def test_the_same_bytes_change_nothing(contestant, baselines) -> None:
+    champion = contestant("gaussian", ndcg=0.45, mae=0.72, content_hash="abc")
+    verdict = judge(
+        contestant("gaussian", ndcg=0.45, mae=0.72, content_hash="abc"), baselines, champion
+    )
+    assert (verdict.verdict, verdict.promoted) == ("unchanged", False)
+    unknown = contestant("gaussian", ndcg=0.45, mae=0.72)
+    assert judge(unknown, baselines, unknown).verdict == "promoted"
+
+
+def test_a_champion_that_cannot_be_evaluated_is_replaced(contestant, baselines) -> None:
+    stranger = Contestant("gaussian", None, obstacle="none of tonight's items is known to it")
+    verdict = judge(contestant("gaussian", ndcg=0.45, mae=0.72), baselines, stranger)
+    assert verdict.promoted
+    assert "could not be evaluated: none of tonight's items" in verdict.reason
+    fallen = judge(contestant("gaussian", ndcg=0.2, mae=0.72), baselines, stranger)
+    assert (fallen.promoted, fallen.winner) == (True, "popularity")
+    same = contestant("popularity", ndcg=0.4, mae=None, content_hash="p")
+    unchanged = judge(
+        contestant("gaussian", ndcg=0.2, mae=0.72),
+        [same, baselines[1]],
+        Contestant("popularity", None, content_hash="p"),
+    )
+    assert (unchanged.verdict, unchanged.promoted) == ("unchanged", False)
+
+
+def test_a_learner_alone(contestant) -> None:
+    alone = contestant("gaussian", ndcg=0.1, mae=0.9)
+    first = judge(alone, [])
+    assert (first.verdict, first.winner, first.comparisons) == ("promoted", "gaussian", ())
+    assert "no baseline that the gate asks for was trained" in first.reason
+    later = judge(alone, [], contestant("gaussian", ndcg=0.4, mae=0.7, seed=2))
+    assert later.verdict == "kept"
+
+
+def test_implicit_feedback_counts_lists_only(contestant, baselines) -> None:
+    verdict = judge(
+        contestant("gaussian", ndcg=0.45, mae=None), baselines, feedback=Feedback.IMPLICIT
+    )
+    assert verdict.promoted
+    assert {c.metric for c in verdict.comparisons} == {"ndcg_at_10"}
+    assert "MAE" not in verdict.rule
+    # Without its judge, whoever ranks best is first champion.
+    best = judge(
+        contestant("gaussian", ndcg=0.25, mae=None), baselines[1:], feedback=Feedback.IMPLICIT
+    )
+    assert best.winner == "bias"
+
+
+def test_a_baseline_may_be_the_challenger(contestant, baselines) -> None:
+    verdict = judge(baselines[1], baselines[:1])
+    assert verdict.winner == "popularity"
+    assert {(c.metric, c.opponent) for c in verdict.comparisons} == {("ndcg_at_10", "popularity")}
+
+
+def test_no_relevant_item_at_all(contestant) -> None:
+    baselines = [contestant("popularity", ndcg=None, mae=None), contestant("bias", ndcg=None)]
+    verdict = judge(contestant("gaussian", ndcg=None, mae=0.6), baselines)
+    assert verdict.winner == "popularity"
+    assert "no user has a figure from both" in verdict.reason
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    ndcg=st.floats(0.3, 0.5),
+    mae=st.floats(0.65, 0.85),
+    champion_ndcg=st.none() | st.floats(0.3, 0.5),
+    n_users=st.integers(2, 30),
+    seed=st.integers(0, 1000),
+)
+def test_invariants(make_tasks, ndcg, mae, champion_ndcg, n_users, seed) -> None:
+    config = GateConfig(resamples=100)
+
+    def named(name: str, **figures: object) -> Contestant:
+        return Contestant(name, make_tasks(name, n_users=n_users, seed=seed, **figures))
+
+    baselines = [named("popularity", ndcg=0.4, mae=None), named("bias", ndcg=0.3, mae=0.75)]
+    champion = None if champion_ndcg is None else named("champ", ndcg=champion_ndcg, mae=0.74)
+    challenger = named("gaussian", ndcg=ndcg, mae=mae)
+    verdict = judge(challenger, baselines, champion, config=config)
+    passed = all(comparison.passed for comparison in verdict.comparisons)
+    assert (verdict.winner == "gaussian") == passed
+    assert verdict.promoted == (verdict.verdict == "promoted")
+    if champion is not None and not passed:
+        assert verdict.verdict == "kept"
+    for comparison in verdict.comparisons:
+        assert comparison.low <= comparison.difference <= comparison.high
+    # Rows in another order are the same evidence.
+    shuffled = Contestant("gaussian", challenger.frame.reverse())
+    assert judge(shuffled, baselines, champion, config=config) == verdict
+    # Whoever gets better in everything is not judged more harshly.
+    better = Contestant(
+        "gaussian",
+        challenger.frame.with_columns(pl.col("ndcg_at_10") + 0.05, pl.col("mae") - 0.05),
+    )
+    improved = judge(better, baselines, champion, config=config)
+    for before, after in zip(verdict.comparisons, improved.comparisons, strict=True):
+        assert after.passed or not before.passed

@@ -1,0 +1,92 @@
+"""The closed form against textbook algebra and refits, in float64."""
+
+import torch
+
+from metarec_core.learners.posterior import Posterior
+
+TORCH = {"dtype": torch.float64}
+
+
+def problem(b: int = 3, s: int = 6, d: int = 4, seed: int = 0) -> dict:
+    generator = torch.Generator().manual_seed(seed)
+    root = torch.randn(b, d, d, generator=generator, **TORCH)
+    mask = torch.rand(b, s, generator=generator) < 0.8
+    mask[:, 0] = True
+    return {
+        "vectors": torch.randn(b, s, d, generator=generator, **TORCH),
+        "targets": torch.randn(b, s, generator=generator, **TORCH),
+        "noise_precision": torch.rand(b, s, generator=generator, **TORCH) + 0.5,
+        "mask": mask,
+        "prior_mean": torch.randn(b, d, generator=generator, **TORCH),
+        "prior_precision": root @ root.mT + torch.eye(d, **TORCH),
+    }
+
+
+def test_mean_and_covariance_are_bishop_s() -> None:
+    given = problem()
+    posterior = Posterior.of(**given)
+    for row in range(3):
+        real = given["mask"][row]
+        v, y = given["vectors"][row, real], given["targets"][row, real]
+        beta = given["noise_precision"][row, real]
+        precision = given["prior_precision"][row] + v.T @ torch.diag(beta) @ v
+        mean = torch.linalg.solve(
+            precision, given["prior_precision"][row] @ given["prior_mean"][row] + v.T @ (beta * y)
+        )
+        torch.testing.assert_close(posterior.mean[row], mean, atol=1e-12, rtol=1e-12)
+        torch.testing.assert_close(
+            posterior.covariance[row], torch.linalg.inv(precision), atol=1e-12, rtol=1e-12
+        )
+
+
+def test_without_support_it_is_the_prior() -> None:
+    given = problem() | {"mask": torch.zeros(3, 6, dtype=torch.bool)}
+    posterior = Posterior.of(**given)
+    torch.testing.assert_close(posterior.mean, given["prior_mean"], atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(
+        posterior.covariance, torch.linalg.inv(given["prior_precision"]), atol=1e-12, rtol=1e-12
+    )
+
+
+def test_variance_is_the_quadratic_form_for_one_set_a_user_or_one_for_all() -> None:
+    posterior = Posterior.of(**problem())
+    items = torch.randn(5, 4, generator=torch.Generator().manual_seed(1), **TORCH)
+    wanted = torch.einsum("kd,bde,ke->bk", items, posterior.covariance, items)
+    torch.testing.assert_close(posterior.variance(items), wanted, atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(
+        posterior.variance(items.expand(3, -1, -1)), wanted, atol=1e-12, rtol=1e-12
+    )
+
+
+def test_shares_sum_to_the_prediction() -> None:
+    given = problem()
+    posterior = Posterior.of(**given)
+    items = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(2), **TORCH)
+    prior, support = posterior.shares(items)
+    assert support.shape == (3, 5, 6)
+    assert (support.movedim(1, 2)[~given["mask"]] == 0).all()
+    torch.testing.assert_close(
+        prior + support.sum(-1),
+        (items @ posterior.mean.unsqueeze(-1)).squeeze(-1),
+        atol=1e-12,
+        rtol=1e-12,
+    )
+
+
+def test_leaving_one_out_has_the_closed_form_of_the_design() -> None:
+    given = problem() | {"mask": torch.ones(3, 6, dtype=torch.bool)}
+    full = Posterior.of(**given)
+    item = torch.randn(3, 4, generator=torch.Generator().manual_seed(3), **TORCH)
+    for left_out in range(6):
+        mask = given["mask"].clone()
+        mask[:, left_out] = False
+        refit = Posterior.of(**(given | {"mask": mask}))
+        v_s = given["vectors"][:, left_out]
+        beta = given["noise_precision"][:, left_out]
+        solved = torch.einsum("bde,be->bd", full.covariance, v_s)
+        leverage = beta * (v_s * solved).sum(-1)
+        residual = given["targets"][:, left_out] - (v_s * full.mean).sum(-1)
+        added = beta * (item * solved).sum(-1) * residual / (1 - leverage)
+        torch.testing.assert_close(
+            (item * (full.mean - refit.mean)).sum(-1), added, atol=1e-12, rtol=1e-12
+        )

@@ -1,0 +1,203 @@
+import polars as pl
+import pytest
+
+from metarec_core.episodes.types import ValueScale
+from metarec_core.reporting.sentences import list_lines, readable_title, sentence
+from metarec_core.schema import REASON_TYPE, Feedback
+
+STARS = ValueScale(Feedback.EXPLICIT, 1.0, 5.0, 4.0)
+EVENTS = ValueScale(Feedback.IMPLICIT, 0.0, 100.0, 1.0)
+
+
+def share(kind: str, share: float, title: str | None = None, value: float | None = None) -> dict:
+    return {
+        "kind": kind,
+        "item_id": title and title[:3],
+        "title": title,
+        "value": value,
+        "share": share,
+    }
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        ("Usual Suspects, The (1995)", "The Usual Suspects (1995)"),
+        ("Star Wars (1977)", "Star Wars (1977)"),
+        ("Postino, Il (1994)", "Il Postino (1994)"),
+        ("Enfer, L' (1994)", "L'Enfer (1994)"),
+        (
+            "City of Lost Children, The (Cité des enfants perdus, La) (1995)",
+            "The City of Lost Children (La Cité des enfants perdus) (1995)",
+        ),
+        ("Good, the Bad and the Ugly, The", "The Good, the Bad and the Ugly"),
+        ("Three Colors: Red (1994)", "Three Colors: Red (1994)"),
+        ("Lock, Stock and Two Smoking Barrels", "Lock, Stock and Two Smoking Barrels"),
+        ("", ""),
+    ],
+)
+def test_titles_read_as_people_say_them(stored: str, said: str) -> None:
+    assert readable_title(stored) == said
+
+
+HISTORY = [
+    share("item", 0.5),
+    share("prior", 0.01),
+    share("support", 0.4, "Star Wars (1977)", 5.0),
+    share("support", 0.3, "Alien, The (1979)", 3.0),
+]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "scale", "expected"),
+    [
+        (
+            HISTORY,
+            STARS,
+            (
+                "Because you rated Star Wars (1977) 5 and The Alien (1979) only 3; "
+                "many people like it too."
+            ),
+        ),
+        (
+            [*HISTORY, share("rest", 0.2)],
+            STARS,
+            (
+                "Because you rated Star Wars (1977) 5 and The Alien (1979) only 3, "
+                "and for your other ratings taken together; many people like it too."
+            ),
+        ),
+        (
+            [share("item", -0.2), share("prior", 0.0), *HISTORY[2:3]],
+            STARS,
+            "Because you rated Star Wars (1977) 5; it is chosen less often than most.",
+        ),
+        (
+            [*HISTORY[:3], share("support", -0.2, "Dumbo (1941)", 2.0), share("rest", -0.3)],
+            STARS,
+            (
+                "Because you rated Star Wars (1977) 5; many people like it too; "
+                "against it: your 2 for Dumbo (1941) and "
+                "your other ratings taken together."
+            ),
+        ),
+        (
+            [*HISTORY[:2], share("support", -0.2, "Dumbo (1941)", 2.5)],
+            STARS,
+            "Many people like it; against it: your 2.5 for Dumbo (1941).",
+        ),
+        (
+            [*HISTORY[:3], share("support", -0.001, "Dumbo (1941)", 2.0)],
+            STARS,
+            "Because you rated Star Wars (1977) 5; many people like it too.",
+        ),
+        (
+            [*HISTORY[:2], share("rest", 0.9)],
+            STARS,
+            "Because of your ratings taken together; many people like it too.",
+        ),
+        (
+            [*HISTORY, share("rest", -0.2)],
+            EVENTS,
+            (
+                "Because you chose Star Wars (1977) and The Alien (1979); many people like it too; "
+                "against it: the rest of your history taken together."
+            ),
+        ),
+        (
+            [*HISTORY, share("rest", 2.0)],
+            STARS,
+            (
+                "Because you rated Star Wars (1977) 5 and The Alien (1979) only 3, "
+                "and most of all for your other ratings taken together; many people like it too."
+            ),
+        ),
+        (
+            [*HISTORY[:2], share("support", -0.2, "Dumbo (1941)", 2.0), share("rest", 2.0)],
+            STARS,
+            (
+                "Because of your other ratings taken together; many people like it too; "
+                "against it: your 2 for Dumbo (1941)."
+            ),
+        ),
+        (
+            [*HISTORY[:2], share("rest", -0.3)],
+            STARS,
+            "Many people like it; against it: your ratings taken together.",
+        ),
+        (
+            HISTORY[:2],
+            STARS,
+            "Nothing of yours is known yet: it suits people like you, and many people like it.",
+        ),
+        (
+            [share("item", -0.5), share("prior", -0.1)],
+            STARS,
+            (
+                "Nothing of yours is known yet: it is chosen less often than most, "
+                "although it suits people like you less than others."
+            ),
+        ),
+        (
+            [share("item", 5.5), share("prior", 0.0)],
+            STARS,
+            "Nothing of yours is known yet: many people like it.",
+        ),
+        (
+            [share("item", 5.5), share("prior", 0.0), share("support", 0.0, "Alien", 4.0)],
+            STARS,
+            "Many people like it; your ratings had no influence.",
+        ),
+        ([], STARS, "This model gives no reasons."),
+    ],
+)
+def test_a_sentence_says_what_the_shares_say(
+    reasons: list[dict], scale: ValueScale, expected: str
+) -> None:
+    assert sentence(reasons, scale) == expected
+
+
+def rows(*entries: tuple[list[dict], float | None]) -> pl.DataFrame:
+    n = len(entries)
+    return pl.DataFrame(
+        {
+            "user_id": ["7"] * n,
+            "rank": list(range(1, n + 1)),
+            "item_id": [f"i{place}" for place in range(n)],
+            "title": ["Usual Suspects, The (1995)"] * n,
+            "score": [1.23456] * n,
+            "rating": [rating for _, rating in entries],
+            "sd": [None if rating is None else 0.94 for _, rating in entries],
+            "support_size": [2] * n,
+            "reasons": pl.Series([reasons for reasons, _ in entries], dtype=pl.List(REASON_TYPE)),
+        }
+    )
+
+
+def test_lines_name_title_figures_and_reason() -> None:
+    other = [*HISTORY[:2], share("rest", 0.9)]
+    assert list_lines(rows((HISTORY, 4.62), (other, None)).reverse(), STARS) == [
+        "User 7 (2 ratings known)",
+        "1. The Usual Suspects (1995)",
+        "   predicted rating 4.6 ± 0.9 (predictive sd), list score 1.235",
+        (
+            "   Because you rated Star Wars (1977) 5 and The Alien (1979) only 3; "
+            "many people like it too."
+        ),
+        "2. The Usual Suspects (1995)",
+        "   list score 1.235",
+        "   Because of your ratings taken together; many people like it too.",
+    ]
+
+
+def test_shares_that_move_every_entry_alike_are_no_reason() -> None:
+    lines = list_lines(rows((HISTORY, 4.0), ([share("item", 0.2), *HISTORY[1:]], 4.0)), STARS)
+    assert lines[3] == lines[6] == "   Many people like it; your ratings moved every entry alike."
+
+
+def test_a_forecast_is_shown_on_the_scale() -> None:
+    assert "predicted rating 5.0 " in list_lines(rows((HISTORY, 5.63)), STARS)[2]
+
+
+def test_no_rows_no_lines() -> None:
+    assert list_lines(rows(), STARS) == []

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from metarec_core.errors import ModelError
+from metarec_core.learners.registry import LEARNERS
+from metarec_core.serving.bundle import Bundle, load_bundle, save_bundle
+from metarec_core.serving.recommender import Recommender
+
+
+@pytest.fixture
+def saved(bundles: dict[str, Bundle], tmp_path: Path) -> Path:
+    save_bundle(bundles["bias"], tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+@pytest.mark.parametrize("name", sorted(LEARNERS))
+def test_a_loaded_bundle_recommends_the_same(
+    name: str, bundles: dict[str, Bundle], tmp_path: Path, world
+) -> None:
+    save_bundle(bundles[name], tmp_path)
+    loaded = load_bundle(tmp_path)
+
+    assert (loaded.learner_name, loaded.dataset, loaded.scale) == (name, "tiny", world.data.scale)
+    assert loaded.catalogue.equals(world.catalogue)
+    rows = world.rows([3, 4]).join(world.users, on="user_id")
+    expected = Recommender(bundles[name]).recommend(rows).frame
+    assert Recommender(loaded).recommend(rows).frame.equals(expected)
+
+
+@pytest.mark.parametrize("name", sorted(LEARNERS))
+def test_the_same_model_gives_the_same_bytes(
+    name: str, bundles: dict[str, Bundle], tmp_path: Path
+) -> None:
+    save_bundle(bundles[name], tmp_path / "first")
+    save_bundle(load_bundle(tmp_path / "first"), tmp_path / "second")
+
+    first = {path.name: path.read_bytes() for path in (tmp_path / "first").iterdir()}
+    second = {path.name: path.read_bytes() for path in (tmp_path / "second").iterdir()}
+    assert first == second
+    assert {"bundle.json", "weights.safetensors", "catalogue.parquet"} < set(first)
+
+
+def test_an_older_bundle_is_replaced(
+    saved: Path, bundles: dict[str, Bundle], tmp_path: Path
+) -> None:
+    (saved / "user_encoder.safetensors").write_bytes(b"of another night")
+    save_bundle(bundles["popularity"], saved)
+    assert load_bundle(saved).learner_name == "popularity"
+    save_bundle(bundles["popularity"], tmp_path / "fresh")
+    assert sorted(path.name for path in saved.iterdir()) == sorted(
+        path.name for path in (tmp_path / "fresh").iterdir()
+    )
+
+
+@pytest.mark.parametrize(
+    "file", ["bundle.json", "weights.safetensors", "catalogue.parquet", "user_encoder.json"]
+)
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(b"\x00garbage")])
+def test_a_missing_or_damaged_file_is_named(
+    saved: Path, file: str, harm: Callable[[Path], None]
+) -> None:
+    harm(saved / file)
+    with pytest.raises(ModelError, match=file) as caught:
+        load_bundle(saved)
+    assert "metarec run" in caught.value.next_step
+
+
+def edited(saved: Path, **changes: object) -> Path:
+    path = saved / "bundle.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return saved
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"version": 99}, "format version 99"),
+        ({"format": "pickle"}, "something else"),
+        ({"learner": {"name": "oracle", "config": {}}}, "oracle"),
+        ({"learner": {"name": "bias", "config": {"sweeps": -1}}}, "sweeps"),
+        ({"learner": {"name": "popularity", "config": {}}}, "KeyError"),
+        ({"files": []}, "file list"),
+        ({"scale": {"feedback": "applause"}}, "applause"),
+    ],
+)
+def test_a_foreign_bundle_is_refused(saved: Path, changes: dict, found: str) -> None:
+    with pytest.raises(ModelError, match=found):
+        load_bundle(edited(saved, **changes))
+
+
+def test_an_index_without_its_parts_is_refused(saved: Path) -> None:
+    index = json.loads((saved / "bundle.json").read_text())
+    del index["scale"]
+    (saved / "bundle.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match="no scale"):
+        load_bundle(saved)
+
+
+def test_no_bundle_at_all(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"bundle\.json"):
+        load_bundle(tmp_path / "nowhere")
+
+
+def test_serving_needs_no_orchestrator(saved: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from metarec_core.serving.bundle import load_bundle\n"
+        "from metarec_core.serving.recommender import Recommender\n"
+        "import polars as pl\n"
+        f"bundle = load_bundle(Path({str(saved)!r}))\n"
+        "Recommender(bundle).recommend(pl.DataFrame({'user_id': ['new']}))\n"
+        "heavy = {'duckdb', 'mlflow', 'prefect', 'great_expectations', 'pandas', 'matplotlib'}\n"
+        "sys.exit(repr(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)\n"
+    )
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,92 @@
+"""Training resumes to the same bits, stops early, and keeps averaged weights."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from metarec_core.episodes.types import InteractionMatrix, TaskData, ValueScale
+from metarec_core.learners.base import FitContext
+from metarec_core.learners.gaussian import Gaussian, GaussianConfig
+from metarec_core.schema import Feedback
+from metarec_core.training.loop import LoopConfig
+
+CONTEXT = FitContext(seed=3, device=torch.device("cpu"), max_support=8, max_query=8)
+
+
+@pytest.fixture(scope="module")
+def data() -> TaskData:
+    rng = np.random.default_rng(0)
+    n_users, n_items, each = 60, 40, 15
+    items = np.stack([np.sort(rng.choice(n_items, each, replace=False)) for _ in range(n_users)])
+    taste, kinds = rng.normal(size=(n_users, 3)), rng.normal(size=(n_items, 3))
+    values = np.clip(3 + np.take_along_axis(taste @ kinds.T, items, axis=1), 1, 5)
+    return TaskData(
+        interactions=InteractionMatrix(
+            np.arange(0, n_users * each + 1, each),
+            items.ravel().astype(np.int64),
+            values.ravel().astype(np.float32),
+        ),
+        user_features=rng.normal(size=(n_users, 2)).astype(np.float32),
+        item_features=kinds.astype(np.float32),
+        scale=ValueScale(Feedback.EXPLICIT, 1, 5, 4),
+    )
+
+
+def learner(**loop) -> Gaussian:
+    settings = {"epochs": 6, "batch_tasks": 16} | loop
+    return Gaussian(
+        GaussianConfig(taste_dim=4, exposure_dim=4, hidden=8, loop=LoopConfig(**settings))
+    )
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_run_ends_with_the_bits_of_an_uninterrupted_one(
+    data: TaskData, tmp_path: Path
+) -> None:
+    whole = learner()
+    report = whole.fit(data, data, CONTEXT)
+
+    def kill(step: int, steps: int, metrics) -> None:
+        if step == 3:
+            raise Killed
+
+    resumed = learner()
+    with pytest.raises(Killed):
+        resumed.fit(data, data, replace(CONTEXT, work=tmp_path, progress=kill))
+    epochs: list[int] = []
+    again = learner()
+    second = again.fit(
+        data,
+        data,
+        replace(CONTEXT, work=tmp_path, progress=lambda step, *_: epochs.append(step)),
+    )
+    assert epochs == [4, 5, 6]
+    assert second.curves == report.curves
+    for name, tensor in whole.state().items():
+        assert torch.equal(tensor, again.state()[name]), name
+
+
+def test_a_torn_checkpoint_does_not_count(data: TaskData, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.partial").write_bytes(b"half a file")
+    learner(epochs=1).fit(data, data, replace(CONTEXT, work=tmp_path))
+
+
+def test_it_stops_when_validation_no_longer_improves(data: TaskData) -> None:
+    report = learner(epochs=500, patience=3, learning_rate=0.05).fit(data, data, CONTEXT)
+    assert report.facts["epochs"] < 500
+    losses = report.curves["loss"]
+    assert report.facts["best_loss"] == min(losses)
+    assert len(losses) == report.facts["best_epoch"] + 3
+
+
+def test_another_seed_gives_other_weights(data: TaskData) -> None:
+    one, two = learner(epochs=1), learner(epochs=1)
+    one.fit(data, data, CONTEXT)
+    two.fit(data, data, replace(CONTEXT, seed=4))
+    assert not torch.equal(one.state()["table.taste"], two.state()["table.taste"])
