@@ -95,7 +95,7 @@ def night(flow: str, config: Config, run_date: date | None) -> Iterator[Night]:
     home.apply_environment()
     run_date = run_date or _date_of_run()
     flow_run_id = prefect.runtime.flow_run.id
-    flow_url = prefect.runtime.flow_run.ui_url
+    flow_url = _page_of_run()
     run_id = f"{run_date}-{str(flow_run_id or uuid.uuid4())[:8]}"
     with _locked(home):
         store = open_store(home, ui=home.mlflow_ui)
@@ -147,6 +147,12 @@ def _locked(home: Home) -> Iterator[None]:
 def _date_of_run() -> date:
     scheduled: datetime | None = prefect.runtime.flow_run.scheduled_start_time
     return (scheduled or datetime.now(UTC)).astimezone().date()
+
+
+def _page_of_run() -> str | None:
+    # Without a server that has pages Prefect 3.8 makes an address out of "None".
+    url: str | None = prefect.runtime.flow_run.ui_url
+    return url if url and url.startswith("http") else None
 
 
 def _describe(error: BaseException, status: RunStatus) -> ErrorStatus:

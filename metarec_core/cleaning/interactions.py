@@ -9,8 +9,8 @@ import duckdb
 from metarec_core.cleaning.accounting import Accounting, Action
 from metarec_core.config import CleaningConfig
 from metarec_core.episodes.types import ValueScale
-from metarec_core.ingest.database import BLANKS, file_pattern
-from metarec_core.schema import Table
+from metarec_core.ingest.database import file_pattern, trimmed
+from metarec_core.schema import Columns, Table
 
 EARLIEST_TIME = 1
 """First legal time: 0 is what a missing time becomes in many exports."""
@@ -20,11 +20,10 @@ LATEST_TIME = 4_102_444_800
 _JUDGE = """
 CREATE TABLE judged AS
 WITH read AS (
-    SELECT nullif(trim(user_id, $blanks), '') AS user_id,
-           nullif(trim(item_id, $blanks), '') AS item_id,
+    SELECT nullif(user_bare, '') AS user_id, nullif(item_bare, '') AS item_id,
            value, timestamp, source_row,
-           user_id <> trim(user_id, $blanks) OR item_id <> trim(item_id, $blanks) AS trimmed
-    FROM read_parquet($path)
+           user_id <> user_bare OR item_id <> item_bare AS trimmed
+    FROM (SELECT *, <user> AS user_bare, <item> AS item_bare FROM read_parquet($path)) AS raw
 )
 SELECT *, CASE
     WHEN user_id IS NULL THEN 'null_user_id'
@@ -95,11 +94,11 @@ def clean_interactions(
         accounting: The books to enter all this in.
     """
     bounds = {"minimum": scale.minimum, "maximum": scale.maximum}
+    judge = _JUDGE.replace("<user>", trimmed(Columns.USER)).replace("<item>", trimmed(Columns.ITEM))
     connection.execute(
-        _JUDGE,
+        judge,
         {
             "path": file_pattern(raw),
-            "blanks": BLANKS,
             "earliest": EARLIEST_TIME,
             "latest": LATEST_TIME,
             **bounds,

@@ -10,11 +10,10 @@ import duckdb
 from metarec_core.cleaning.accounting import Accounting, Action
 from metarec_core.cleaning.interactions import count_rows
 from metarec_core.features.spec import FeatureSpec
-from metarec_core.ingest.database import BLANKS, file_pattern, identifier, literal
+from metarec_core.ingest.database import file_pattern, identifier, trimmed
 from metarec_core.schema import Columns, FeatureKind, Table
 
 _ID = {Table.USERS: Columns.USER, Table.ITEMS: Columns.ITEM}
-_BLANKS = literal(BLANKS)
 # No feature has such a name: the descriptor allows letters, digits and underscores.
 _TRIMMED, _NOT_FINITE = '":trimmed"', '":not_finite"'
 
@@ -75,17 +74,17 @@ def _read(
     ]
     numbers = [name for name, spec in features.items() if spec.kind is FeatureKind.NUMERIC]
     replaced = [
-        f"nullif(trim({identifier(name)}, {_BLANKS}), '') AS {identifier(name)}" for name in texts
+        f"nullif({trimmed(identifier(name))}, '') AS {identifier(name)}" for name in texts
     ] + [
         f"(CASE WHEN isfinite({identifier(name)}) THEN {identifier(name)} END) "
         f"AS {identifier(name)}"
         for name in numbers
     ]
-    trimmed = [f"{identifier(name)} <> trim({identifier(name)}, {_BLANKS})" for name in texts]
+    blank_around = [f"{identifier(name)} <> {trimmed(identifier(name))}" for name in texts]
     not_finite = [f"NOT isfinite({identifier(name)})" for name in numbers]
     connection.execute(
         f"CREATE TABLE side AS SELECT * REPLACE ({', '.join(replaced)}), "  # noqa: S608 (names are quoted)
-        f"{_any(trimmed)} AS {_TRIMMED}, {_any(not_finite)} AS {_NOT_FINITE} "
+        f"{_any(blank_around)} AS {_TRIMMED}, {_any(not_finite)} AS {_NOT_FINITE} "
         "FROM read_parquet($path)",
         {"path": file_pattern(raw)},
     )

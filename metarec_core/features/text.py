@@ -78,7 +78,9 @@ class Text:
             (weights.astype(np.float64), (rows, codes)),
             shape=(len(documents), len(self.vocabulary)),
         )
-        svd = TruncatedSVD(n_components=dimensions, random_state=seed).fit(matrix)
+        # Identical rows have no variance, and its share, which nobody reads, is 0 / 0.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            svd = TruncatedSVD(n_components=dimensions, random_state=seed).fit(matrix)
         return np.ascontiguousarray(svd.components_.T, dtype=np.float32)
 
     def _weights(

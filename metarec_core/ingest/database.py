@@ -78,3 +78,18 @@ def file_pattern(path: Path) -> str:
     'a[[]1][*].csv'
     """
     return "".join(f"[{char}]" if char in "*?[" else char for char in str(path))
+
+
+def trimmed(text: str) -> str:
+    """SQL of a text without the :data:`BLANKS` around it.
+
+    Args:
+        text: SQL of the text; it is repeated, so it should be a column.
+    """
+    # Most cells begin and end with a visible ASCII character, and to see that costs a third of
+    # trimming against a set of characters.
+    first, last = f"ascii({text})", f"ascii(right({text}, 1))"
+    return (
+        f"(CASE WHEN {first} BETWEEN 33 AND 126 AND {last} BETWEEN 33 AND 126 THEN {text} "
+        f"ELSE trim({text}, {literal(BLANKS)}) END)"
+    )

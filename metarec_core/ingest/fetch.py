@@ -11,7 +11,8 @@ from pathlib import Path
 
 from metarec_core.errors import DatasetError
 from metarec_core.home import Home
-from metarec_core.ingest.descriptor import DatasetDescriptor, Fetch
+from metarec_core.ingest.descriptor import DatasetDescriptor
+from metarec_core.ingest.source import Fetch
 from metarec_core.storage import hash_file, publishing, write_json
 
 _TIMEOUT_SECONDS = 600

@@ -10,8 +10,8 @@ import duckdb
 
 from metarec_core.errors import DatasetError
 from metarec_core.ingest.database import file_pattern
-from metarec_core.ingest.descriptor import Source
 from metarec_core.ingest.hints import did_you_mean, listing
+from metarec_core.ingest.source import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,13 @@ class Layout:
     def type_of(self, name: str) -> str:
         """DuckDB type of a column."""
         return self.types[self.names.index(name)]
+
+    def place_of(self, name: str) -> str:
+        """What a column is called while it is read: ``c`` and its place.
+
+        Names in a file may repeat, or differ in case alone, which SQL does not tell apart.
+        """
+        return f"c{self.names.index(name)}"
 
 
 def read_layout(
@@ -74,12 +81,18 @@ def _text_layout(source: Source, path: Path) -> Layout:
 
 
 def _header(source: Source, path: Path) -> list[str]:
-    encoding = {"utf-8": "utf-8-sig", "latin-1": "latin-1", "utf-16": "utf-16"}[source.encoding]
     try:
-        with path.open(encoding=encoding, newline="") as stream:
-            line = stream.readline().rstrip("\r\n")
+        if source.encoding == "utf-16":
+            with path.open(encoding="utf-16", newline="") as text:
+                line = text.readline()
+        else:
+            # One line is decoded, not a block: a wrong byte further down is named with its line.
+            with path.open("rb") as stream:
+                encoding = "utf-8-sig" if source.encoding == "utf-8" else source.encoding
+                line = stream.readline().decode(encoding)
     except (OSError, UnicodeError) as error:
         raise unreadable(path, f"{type(error).__name__}: {error}", source) from error
+    line = line.rstrip("\r\n")
     if not line.strip():
         raise DatasetError(
             f"file {path}",

@@ -10,11 +10,12 @@ import duckdb
 
 from metarec_core.errors import DatasetError
 from metarec_core.ingest.database import file_pattern, identifier
-from metarec_core.ingest.descriptor import Source
 from metarec_core.ingest.layout import Layout, unreadable
+from metarec_core.ingest.source import Source
 from metarec_core.schema import Table
 
-_SHOWN_CHARACTERS = 200
+SHOWN_CHARACTERS = 200
+"""How much of a rejected text is kept."""
 
 
 def load_lines(
@@ -27,8 +28,8 @@ def load_lines(
 ) -> None:
     """Make the tables ``lines`` and ``broken``.
 
-    ``lines`` has ``source_row`` (1-based data row, broken ones counted) and the ``columns`` under
-    the names they have in the file, as text unless the file has types. ``broken`` has ``line``,
+    ``lines`` has ``source_row`` (1-based data row, broken ones counted) and the ``columns``, named
+    by their places (``c0``, ``c3``), as text unless the file has types. ``broken`` has ``line``,
     once each, and every broken line also stands in ``rejects``.
 
     Raises:
@@ -36,7 +37,7 @@ def load_lines(
     """
     wanted = sorted({column for column in columns if column})
     if source.format == "parquet":
-        _load_parquet(connection, path, wanted)
+        _load_parquet(connection, path, layout, wanted)
     else:
         _load_text(connection, table, source, path, layout, wanted)
 
@@ -46,8 +47,10 @@ def header_lines(source: Source) -> int:
     return 1 if source.format == "csv" and source.header else 0
 
 
-def _load_parquet(connection: duckdb.DuckDBPyConnection, path: Path, columns: list[str]) -> None:
-    chosen = ", ".join(identifier(column) for column in columns)
+def _load_parquet(
+    connection: duckdb.DuckDBPyConnection, path: Path, layout: Layout, columns: list[str]
+) -> None:
+    chosen = ", ".join(f"{identifier(column)} AS {layout.place_of(column)}" for column in columns)
     with _readable(path, None):
         connection.execute(
             f"CREATE TABLE lines AS SELECT file_row_number + 1 AS source_row, {chosen} "  # noqa: S608 (identifiers are quoted)
@@ -65,14 +68,10 @@ def _load_text(
     layout: Layout,
     columns: list[str],
 ) -> None:
-    # Columns are read by position: names in the file may repeat or differ only in case.
-    positional = {column: f"c{layout.names.index(column)}" for column in columns}
-    chosen = ", ".join(
-        f"{position} AS {identifier(column)}" for column, position in positional.items()
-    )
+    chosen = ", ".join(layout.place_of(column) for column in columns)
     with _readable(path, source):
         connection.execute(
-            f"CREATE TEMP TABLE parsed AS SELECT row_number() OVER () AS row, {chosen} "  # noqa: S608 (identifiers are quoted)
+            f"CREATE TEMP TABLE parsed AS SELECT row_number() OVER () AS row, {chosen} "  # noqa: S608 (names are places)
             "FROM read_csv($path, delim = $delimiter, quote = $quote, escape = $quote, "
             "header = $header, encoding = $encoding, columns = $columns, auto_detect = false, "
             "nullstr = '', store_rejects = true, rejects_limit = 0)",
@@ -151,7 +150,7 @@ def _set_broken_aside(connection: duckdb.DuckDBPyConnection, table: Table, layou
             "table": table.value,
             "position": list(Table).index(table),
             "names": list(layout.names),
-            "shown": _SHOWN_CHARACTERS,
+            "shown": SHOWN_CHARACTERS,
             "wanted": str(len(layout.names)),
         },
     )

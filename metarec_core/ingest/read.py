@@ -10,9 +10,10 @@ from metarec_core.config import CleaningConfig, ValidationConfig
 from metarec_core.errors import DatasetError
 from metarec_core.ingest.cells import Cell, cells
 from metarec_core.ingest.database import connect, identifier, literal
-from metarec_core.ingest.descriptor import DatasetDescriptor, Source
+from metarec_core.ingest.descriptor import DatasetDescriptor
 from metarec_core.ingest.layout import read_layout, unreadable
-from metarec_core.ingest.lines import header_lines, load_lines
+from metarec_core.ingest.lines import SHOWN_CHARACTERS, header_lines, load_lines
+from metarec_core.ingest.source import Source
 from metarec_core.schema import Columns, Table
 from metarec_core.storage import StageFacts, hash_file, hash_json
 
@@ -25,7 +26,6 @@ _REJECTS_IN_ORDER = (
 )
 _KEY_COLUMNS = {Table.INTERACTIONS: 4, Table.USERS: 1, Table.ITEMS: 2}
 """How many columns stand before ``source_row``; features stand after it."""
-_SHOWN_CHARACTERS = 200
 
 
 def fingerprint(descriptor: DatasetDescriptor, root: Path) -> str:
@@ -117,48 +117,60 @@ def _ingest(
     path = root / source.path
     layout = read_layout(connection, source, path, table.value)
     made = cells(table, source, layout, descriptor)
-    # A column of an interactions file that is not there is written all the same: the table's
-    # columns do not depend on the source.
-    order = [Columns.USER, Columns.ITEM, Columns.TITLE, Columns.VALUE, Columns.TIME]
-    made.sort(key=lambda cell: order.index(cell.name) if cell.name in order else len(order))
     load_lines(connection, table, source, path, layout, [cell.column for cell in made])
+    _type_lines(connection, made, f"{table.value}.features of {descriptor.name}")
     fallible = [cell for cell in made if cell.wanted is not None]
-    position = list(Table).index(table)
-    try:
-        for cell in fallible:
-            _reject_cells(connection, table, position, cell, header_lines(source))
-        bad = " OR ".join(cell.unparsable for cell in fallible) or "false"
-        columns = [f"{cell.typed} AS {identifier(cell.name)}" for cell in made]
-        columns.insert(_KEY_COLUMNS[table], f"source_row AS {Columns.SOURCE_ROW}")
-        target = literal(str(out / f"{table.value}.parquet"))
-        query = f"SELECT {', '.join(columns)} FROM lines WHERE NOT ({bad}) ORDER BY source_row"  # noqa: S608 (identifiers and literals are quoted)
-        connection.execute(f"COPY ({query}) TO {target} {_PARQUET}")
-    except duckdb.InvalidInputException as error:
-        raise DatasetError(
-            f"descriptor of {descriptor.name}, {table.value}",
-            found=" ".join(str(error).split())[:300],
-            wanted="patterns that DuckDB can run: no look-ahead, look-behind or back-reference",
-            next_step=f"rewrite the pattern under {table.value}.features",
-        ) from error
-    parsed = _count(connection, "SELECT count(*) FROM lines")
-    kept = _count(connection, f"SELECT count(*) FROM lines WHERE NOT ({bad})")  # noqa: S608
+    for cell in fallible:
+        _reject_cells(connection, table, cell, header_lines(source))
+    bad = " OR ".join(_unparsable(cell) for cell in fallible) or "false"
+    columns = [identifier(cell.name) for cell in made]
+    columns.insert(_KEY_COLUMNS[table], Columns.SOURCE_ROW)
+    query = f"SELECT {', '.join(columns)} FROM typed WHERE NOT ({bad}) ORDER BY source_row"  # noqa: S608 (names are quoted)
+    target = literal(str(out / f"{table.value}.parquet"))
+    connection.execute(f"COPY ({query}) TO {target} {_PARQUET}")
+    parsed = _count(connection, "SELECT count(*) FROM typed")
+    kept = _count(connection, f"SELECT count(*) FROM typed WHERE NOT ({bad})")  # noqa: S608
     broken = _count(connection, "SELECT count(*) FROM broken")
-    connection.execute("DROP TABLE lines")
+    connection.execute("DROP TABLE typed")
     connection.execute("DROP TABLE broken")
     return {"source": parsed + broken, "kept": kept, "rejected": parsed + broken - kept}
 
 
+def _type_lines(connection: duckdb.DuckDBPyConnection, made: list[Cell], place: str) -> None:
+    texts = ", ".join(f"{cell.text} AS {cell.written}" for cell in made)
+    values = ", ".join(f"{cell.typed} AS {identifier(cell.name)}" for cell in made)
+    kept = "".join(f", {cell.written}" for cell in made if cell.wanted is not None)
+    try:
+        connection.execute(
+            f"CREATE TABLE typed AS SELECT source_row, {values}{kept} "  # noqa: S608 (names and literals are quoted)
+            f"FROM (SELECT source_row, {texts} FROM lines)"
+        )
+    except duckdb.InvalidInputException as error:
+        raise DatasetError(
+            f"a pattern under {place}",
+            found=" ".join(str(error).split())[:300],
+            wanted="patterns that DuckDB can run: no look-ahead, look-behind or back-reference",
+            next_step="rewrite the pattern in the descriptor",
+        ) from error
+    connection.execute("DROP TABLE lines")
+
+
+def _unparsable(cell: Cell) -> str:
+    return f"({cell.written} IS NOT NULL AND {identifier(cell.name)} IS NULL)"
+
+
 def _reject_cells(
-    connection: duckdb.DuckDBPyConnection, table: Table, position: int, cell: Cell, offset: int
+    connection: duckdb.DuckDBPyConnection, table: Table, cell: Cell, offset: int
 ) -> None:
     connection.execute(
-        "INSERT INTO rejects SELECT $table, $position, source_row + $offset, $column, "  # noqa: S608
-        f"left({cell.text}, {_SHOWN_CHARACTERS}), $error FROM lines WHERE {cell.unparsable}",
+        "INSERT INTO rejects SELECT $table, $position, source_row + $offset, $column, "  # noqa: S608 (names are quoted)
+        f"left({cell.written}, $shown), $error FROM typed WHERE {_unparsable(cell)}",
         {
             "table": table.value,
-            "position": position,
+            "position": list(Table).index(table),
             "offset": offset,
             "column": cell.column,
+            "shown": SHOWN_CHARACTERS,
             "error": f"not {cell.wanted}",
         },
     )

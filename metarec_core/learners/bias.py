@@ -50,6 +50,11 @@ class Bias:
 
     def fit(self, train: TaskData, validation: TaskData, context: FitContext) -> FitReport:
         """Alternate damped means of residuals; nothing is chosen on ``validation``."""
+        self.fit_items(train)
+        return FitReport(facts={"mu": float(self.mu), "residual_sd": float(self.noise.sqrt())})
+
+    def fit_items(self, train: TaskData) -> None:
+        """Fit mean, item biases and residual variance."""
         matrix = train.interactions
         items = torch.from_numpy(matrix.items)
         values = torch.from_numpy(matrix.values).double()
@@ -69,7 +74,6 @@ class Bias:
         residual = values - mu - item_bias[items] - user_bias[users]
         self.mu, self.noise = mu.float(), residual.var(correction=0).clamp_min(_EPSILON).float()
         self.item_bias, self.item_count = item_bias.float(), item_count.float()
-        return FitReport(facts={"mu": float(mu), "residual_sd": float(residual.std())})
 
     def adapt(self, support: Support) -> BiasPredictor:
         """Each user's bias from the support's residuals."""

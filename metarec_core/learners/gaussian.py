@@ -13,7 +13,7 @@ from torch.nn import functional
 from metarec_core.episodes.sampling import EpisodeSampler, evaluation_episodes
 from metarec_core.episodes.types import Episode, Support, TaskData
 from metarec_core.learners.base import FitContext, FitReport, Shares
-from metarec_core.learners.bias import Bias
+from metarec_core.learners.bias import Bias, BiasConfig
 from metarec_core.learners.gaussian_net import GaussianNet, ItemTable, NetSizes
 from metarec_core.schema import Feedback
 from metarec_core.section import Section
@@ -27,7 +27,7 @@ _VALIDATION_BATCH = 256
 class GaussianConfig(Section):
     """Closed-form Gaussian preference with content encoder, learned prior and exposure term."""
 
-    taste_dim: int = Field(12, ge=1, le=512)
+    taste_dim: int = Field(8, ge=1, le=512)
     """Dimensions of the rating head."""
 
     exposure_dim: int = Field(64, ge=1, le=512)
@@ -38,6 +38,9 @@ class GaussianConfig(Section):
 
     id_dropout: float = Field(0.1, ge=0.0, lt=1.0)
     """Chance that an item's id part is dropped in a training step: it must do with content."""
+
+    item_shrinkage: float = Field(10.0, gt=0.0, le=1000.0)
+    """Interactions at which an item's id part counts for half; rarer items lean on content."""
 
     absolute_weight: float = Field(0.3, ge=0.0, le=100.0)
     """Weight of the mean absolute error beside the rating likelihood."""
@@ -76,23 +79,26 @@ class Gaussian:
         self.explicit = True
         self.net: nn.Module = nn.Module()
         self._table: ItemTable | None = None
+        self._wide: ItemTable | None = None
 
     def fit(self, train: TaskData, validation: TaskData, context: FitContext) -> FitReport:
         """Meta-train over the users of ``train``; ``validation`` chooses the epoch."""
-        torch.manual_seed(context.seed)
         self.explicit = train.scale.feedback is Feedback.EXPLICIT
-        net = GaussianNet(
-            NetSizes(
-                n_items=train.n_items,
-                item_features=train.item_features.shape[1],
-                user_features=train.user_features.shape[1],
-                taste=self.config.taste_dim,
-                exposure=self.config.exposure_dim,
-                hidden=self.config.hidden,
+        # Layers are initialised from the global generator: it is seeded here and then put back.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(context.seed)
+            net = GaussianNet(
+                NetSizes(
+                    n_items=train.n_items,
+                    item_features=train.item_features.shape[1],
+                    user_features=train.user_features.shape[1],
+                    taste=self.config.taste_dim,
+                    exposure=self.config.exposure_dim,
+                    hidden=self.config.hidden,
+                )
             )
-        )
         self.net = net
-        _start_from_baselines(net, train, context)
+        _start_from_baselines(net, train, self.config.item_shrinkage)
         objective = _Objective(net, self.config, train, validation, context)
         sampler = EpisodeSampler(
             train,
@@ -103,15 +109,20 @@ class Gaussian:
         report = run_loop(objective, sampler, self.config.loop, context)
         net.eval()
         with torch.no_grad():
-            self._table = net.items(objective.item_features, net.has_id)
+            self._keep(net.items(objective.item_features, net.has_id))
         return report
+
+    def _keep(self, table: ItemTable) -> None:
+        """Hold the finished item table, and once for all in the precision of inference."""
+        self._table = table
+        self._wide = ItemTable(*(tensor.detach().double() for tensor in table))
 
     def adapt(self, support: Support) -> GaussianListPredictor:
         """Both posteriors in closed form, in float64."""
-        assert self._table is not None
+        assert self._wide is not None
         assert isinstance(self.net, GaussianNet)
         with torch.no_grad():
-            return GaussianListPredictor(self.net, self._table, support, self.explicit)
+            return GaussianListPredictor(self.net, self._wide, support, self.explicit)
 
     def state(self) -> dict[str, Tensor]:
         """The network's tensors, the finished item table, and whether feedback is explicit."""
@@ -130,16 +141,16 @@ class Gaussian:
         net = GaussianNet(
             NetSizes(
                 n_items=len(table.bias),
-                item_features=tensors["content.skip.weight"].shape[1],
-                user_features=tensors["taste_prior.encoder.skip.weight"].shape[1],
+                item_features=tensors["content.skip"].shape[1],
+                user_features=tensors["taste_prior.encoder.skip"].shape[1],
                 taste=table.taste.shape[1] - 1,
                 exposure=table.exposure.shape[1],
-                hidden=tensors["content.inner.weight"].shape[0],
+                hidden=tensors["content.inner"].shape[0],
             )
         )
         net.load_state_dict(tensors)
         learner.net = net.to(device).eval()
-        learner._table = table
+        learner._keep(table)
         learner.explicit = bool(state["explicit"])
         return learner
 
@@ -158,7 +169,7 @@ class GaussianListPredictor:
         self._explicit = explicit
         self._mu = net.mu.double()
         self._weight = net.rating_weight.detach().double() * float(explicit)
-        self._table = ItemTable(*(tensor.detach().double() for tensor in table))
+        self._table = table
         wide = Support(
             support.items,
             support.values.double(),
@@ -295,20 +306,20 @@ class _Objective:
 _LOG_2_PI = 1.8378770664093453
 
 
-def _start_from_baselines(net: GaussianNet, data: TaskData, context: FitContext) -> None:
-    bias = Bias(Bias.Config())
-    bias.fit(data, data, context)
+def _start_from_baselines(net: GaussianNet, data: TaskData, shrinkage: float) -> None:
+    bias = Bias(BiasConfig(item_shrinkage=shrinkage))
+    bias.fit_items(data)
     matrix = data.interactions
-    items = torch.from_numpy(matrix.items)
     relevant = torch.from_numpy(matrix.values >= data.scale.relevant_from)
-    seen = torch.bincount(items, minlength=data.n_items)
-    liked = torch.bincount(items[relevant], minlength=data.n_items).float()
+    liked = torch.bincount(torch.from_numpy(matrix.items)[relevant], minlength=data.n_items)
+    log_share = torch.log((liked + 0.5) / (liked.sum() + 0.5 * data.n_items))
+    reliability = bias.item_count / (bias.item_count + shrinkage)
     net.start_from(
         mu=bias.mu,
-        bias=bias.item_bias,
+        residual=bias.item_bias / reliability.clamp_min(1e-6),
         noise=bias.noise,
-        log_share=torch.log((liked + 0.5) / (liked.sum() + 0.5 * data.n_items)),
-        has_id=(seen > 0).float(),
+        log_share=log_share - log_share.mean(),
+        reliability=reliability,
     )
 
 

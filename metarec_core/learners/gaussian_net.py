@@ -21,7 +21,7 @@ class ItemTable(NamedTuple):
     Attributes:
         taste: Vectors of the rating head, ``[I, d]``, ending in a constant 1.
         bias: ``b_i``, ``[I]``.
-        noise: Variance of a rating around its mean, ``[I]``; larger for items without an id part.
+        noise: Variance of a rating around its mean, ``[I]``; larger for items that are little known.
         exposure: Vectors of the exposure head, ``[I, e]``.
         appeal: What makes an item chosen by anyone, ``[I]``.
     """
@@ -53,21 +53,20 @@ class NetSizes:
 
 
 class ContentEncoder(nn.Module):
-    """``linear(x) + linear(gelu(linear(x)))``; its last layer starts at zero."""
+    """``W x + V gelu(U x + c) + b``; ``V`` starts at zero. ``n_in`` may be 0 (no features)."""
 
     def __init__(self, n_in: int, hidden: int, n_out: int) -> None:
         super().__init__()
-        self.skip = nn.Linear(n_in, n_out)
-        self.inner = nn.Linear(n_in, hidden)
-        self.outer = nn.Linear(hidden, n_out, bias=False)
-        nn.init.zeros_(self.outer.weight)
-        nn.init.normal_(self.skip.weight, std=0.02)
-        nn.init.zeros_(self.skip.bias)
+        self.skip = nn.Parameter(torch.randn(n_out, n_in) * 0.02)
+        self.bias = nn.Parameter(torch.zeros(n_out))
+        self.inner = nn.Parameter(torch.randn(hidden, n_in) * max(n_in, 1) ** -0.5)
+        self.inner_bias = nn.Parameter(torch.zeros(hidden))
+        self.outer = nn.Parameter(torch.zeros(n_out, hidden))
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, n_in]`` to ``[N, n_out]``."""
-        out: Tensor = self.skip(x) + self.outer(functional.gelu(self.inner(x)))
-        return out
+        hidden = functional.gelu(functional.linear(x, self.inner, self.inner_bias))
+        return functional.linear(x, self.skip, self.bias) + functional.linear(hidden, self.outer)
 
 
 class PriorNet(nn.Module):
@@ -80,7 +79,7 @@ class PriorNet(nn.Module):
         super().__init__()
         self.dim = dim
         self.encoder = ContentEncoder(user_features, hidden, 2 * dim)
-        nn.init.zeros_(self.encoder.skip.weight)
+        nn.init.zeros_(self.encoder.skip)
         self.factor = nn.Parameter(torch.zeros(dim, dim))
 
     def forward(self, user_features: Tensor) -> Prior:
@@ -92,13 +91,18 @@ class PriorNet(nn.Module):
 
 
 class GaussianNet(nn.Module):
-    """Two Gaussian heads over item vectors ``keep_i * E_i + f(c_i)``.
+    """Two Gaussian heads over item vectors ``keep_i n_i / (n_i + c) E_i + f(c_i)``.
 
     The *taste* head forecasts ratings; the *exposure* head says what a user would choose at all.
+    An id embedding counts as much as its item's ``n_i`` interactions support: gradient steps
+    that are scaled to each parameter would otherwise fit the ratings of a rare item by heart.
     """
 
     mu: Tensor
     has_id: Tensor
+    reliability: Tensor
+    residual: Tensor
+    log_share: Tensor
 
     def __init__(self, sizes: NetSizes) -> None:
         super().__init__()
@@ -114,26 +118,30 @@ class GaussianNet(nn.Module):
         self.rating_weight = nn.Parameter(torch.tensor(0.5))
         self.register_buffer("mu", torch.zeros(()))
         self.register_buffer("has_id", torch.zeros(sizes.n_items))
+        self.register_buffer("reliability", torch.zeros(sizes.n_items))
+        self.register_buffer("residual", torch.zeros(sizes.n_items))
+        self.register_buffer("log_share", torch.zeros(sizes.n_items))
 
     def start_from(
-        self, mu: Tensor, bias: Tensor, noise: Tensor, log_share: Tensor, has_id: Tensor
+        self, mu: Tensor, residual: Tensor, noise: Tensor, log_share: Tensor, reliability: Tensor
     ) -> None:
         """Begin at the simple baselines: damped item biases, residual noise, log popularity.
 
         Args:
             mu: Mean value, scalar.
-            bias: Item biases, ``[I]``.
+            residual: Mean residual of each item's interactions, ``[I]``, not damped.
             noise: Residual variance, scalar.
-            log_share: Log of each item's share of relevant interactions, ``[I]``.
-            has_id: 1 where the item has training interactions, ``[I]``.
+            log_share: Log of each item's share of relevant interactions, centred, ``[I]``.
+            reliability: ``n_i / (n_i + c)`` of each item, ``[I]``; 0 without interactions.
         """
         with torch.no_grad():
             self.mu.copy_(mu)
-            self.has_id.copy_(has_id)
-            self.ids[:, -3] = bias
-            self.ids[:, -2] = 0.0
-            self.ids[:, -1] = log_share - log_share.mean()
-            self.content.skip.bias[-2] = torch.log(torch.expm1(noise.clamp_min(0.01)))
+            self.reliability.copy_(reliability)
+            self.has_id.copy_(reliability > 0)
+            self.log_share.copy_(log_share)
+            self.residual.copy_(residual)
+            self.ids[:, -3:] = 0.0
+            self.content.bias[-2] = torch.log(torch.expm1(noise.clamp_min(0.01)))
 
     def items(self, item_features: Tensor, keep: Tensor) -> ItemTable:
         """Vectors of the whole catalogue.
@@ -142,16 +150,17 @@ class GaussianNet(nn.Module):
             item_features: ``[I, Fi]``.
             keep: 1 where the id part is used, ``[I]``.
         """
-        raw = keep.unsqueeze(-1) * self.ids + self.content(item_features)
+        known = keep * self.reliability
+        raw = known.unsqueeze(-1) * self.ids + self.content(item_features)
         taste, exposure, rest = raw.split([self.sizes.taste, self.sizes.exposure, 3], dim=-1)
         bias, noise, appeal = rest.unbind(dim=-1)
-        cold = (1.0 - keep) * functional.softplus(self.cold_noise)
+        cold = (1.0 - known) * functional.softplus(self.cold_noise)
         return ItemTable(
             taste=torch.cat([taste, torch.ones_like(taste[:, :1])], dim=-1),
-            bias=bias,
+            bias=known * self.residual + bias,
             noise=functional.softplus(noise) + cold + _MIN_NOISE,
             exposure=exposure,
-            appeal=appeal,
+            appeal=keep * self.log_share + appeal,
         )
 
     def taste_posterior(self, table: ItemTable, support: Support) -> Posterior:
@@ -182,3 +191,4 @@ class GaussianNet(nn.Module):
             support.mask,
             *prior,
         )
+

@@ -176,7 +176,7 @@ def _whole_number(name: str, value: object) -> int:
 
 def _note() -> pl.Expr:
     what = pl.col(Columns.ITEM).fill_null(pl.col("found")).fill_null("")
-    return pl.format("{} (row {}, {})", "reason", pl.col("row").fill_null(-1), what)
+    return pl.format("{} (row {}, {})", "reason", "row", what)
 
 
 def _log(ignored: pl.DataFrame, n_rows: int) -> None:

@@ -10,9 +10,10 @@ engine, was rejected for these reasons:
 - bounded memory: only aggregates and at most ``max_named_rows`` rows a failure reach Python,
   and DuckDB spills past its limit, where the pandas engine holds the whole table (1.75 GB at
   10 million rows);
-- fast: 100,000 interactions take a third of a second, a million about one; duplicates and
-  references between tables are semi and anti joins, written in the suite as the query that names
-  the offending rows, at half the cost of Great Expectations' own compound uniqueness;
+- fast: 100,000 interactions with their side tables and pages take about a second, a million under
+  two; duplicates and references between tables are semi and anti joins, written in the suite as
+  the query that names the offending rows, at half the cost of Great Expectations' own compound
+  uniqueness;
 - little code: the dialect is the only part that the pandas engine would not need.
 
 Great Expectations is imported on the first judgement (it takes three seconds), in

@@ -81,8 +81,8 @@ def _bounds(kwargs: Mapping[str, Any]) -> str:
 def _exception(info: Mapping[str, Any]) -> str:
     # One expectation has the message at the top, or one entry a metric that raised.
     entries = [info, *(entry for entry in info.values() if isinstance(entry, Mapping))]
-    messages = sorted({str(one["exception_message"]) for one in entries if _raised(one)})
-    return " / ".join(message.splitlines()[0] for message in messages if message)
+    messages = sorted(str(one["exception_message"]) for one in entries if _raised(one))
+    return messages[0].splitlines()[0] if messages else ""
 
 
 def _raised(entry: Mapping[str, Any]) -> bool:

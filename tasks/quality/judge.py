@@ -38,6 +38,10 @@ class Options:
 
 DEFAULT_OPTIONS = Options()
 
+BLIND_TO_NAN = "filter_pushdown,statistics_propagation"
+"""Parquet's statistics leave NaN out. With these two, DuckDB takes the statistics at their word and
+finds no row outside a range, nor any that is not finite, in a column that holds NaN."""
+
 KEYS = ("source_row", "user_id", "rank", "item_id")
 """Columns that name an offending row, where the table has them."""
 
@@ -123,7 +127,7 @@ def judge(
 def _scratch(home: Home) -> Iterator[Path]:
     try:
         home.root.mkdir(parents=True, exist_ok=True)
-        directory = tempfile.TemporaryDirectory(prefix=".quality_", dir=home.root)
+        directory = tempfile.TemporaryDirectory(prefix=".quality_", dir=home.root.absolute())
     except OSError as error:
         raise StorageError(
             f"home directory {home.root}",
@@ -144,10 +148,11 @@ def _database(scratch: Path, options: Options) -> Iterator[duckdb.DuckDBPyConnec
         "memory_limit": options.memory_limit,
         "threads": options.threads,
         "temp_directory": str(scratch / "spill"),
+        "disabled_optimizers": BLIND_TO_NAN,
     }
     try:
         for name, value in settings.items():
-            connection.execute(f"SET {name} = ?", [value])
+            connection.execute(f"SET GLOBAL {name} = ?", [value])
         yield connection
     finally:
         connection.close()

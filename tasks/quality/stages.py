@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Literal
 
+from metarec_core.cleaning.interactions import EARLIEST_TIME, LATEST_TIME
 from metarec_core.episodes.types import ValueScale
 from metarec_core.home import Home
 from metarec_core.schema import Table
@@ -47,7 +48,6 @@ def validate_tables(
     home: Home,
     scale: ValueScale,
     as_of: float,
-    earliest: float = 0.0,
     max_age_days: float | None = None,
     tolerated_fraction: float = 0.0,
     minimums: Minimums = Minimums(),
@@ -62,9 +62,9 @@ def validate_tables(
             pair is a warning in the one and critical in the other.
         home: Where Data Docs are published.
         scale: Legal values of interactions.
-        as_of: Now, or the run's date, in seconds since the epoch. Timestamps more than a day
-            later are implausible; the day allows for clocks and time zones.
-        earliest: Earliest plausible timestamp, seconds since the epoch.
+        as_of: Now, or the run's date, in seconds since the epoch. Raw timestamps more than a day
+            later are implausible; the day allows for clocks and time zones. Cleaned ones need only
+            keep the bounds that cleaning enforces.
         max_age_days: Oldest that the newest interaction may be; None: not judged.
         tolerated_fraction: Share of raw rows that may lack an id or a value, or have a value off
             the scale (cleaning drops and counts them).
@@ -89,8 +89,8 @@ def validate_tables(
         {
             "minimum": scale.minimum,
             "maximum": scale.maximum,
-            "earliest": earliest,
-            "latest": as_of + DAY,
+            "earliest": EARLIEST_TIME,
+            "latest": as_of + DAY if kind == "raw" else LATEST_TIME,
             "newest_at_least": None if max_age_days is None else as_of - max_age_days * DAY,
             "mostly": 1.0 - tolerated_fraction,
             "min_rows": minimums.rows,

@@ -23,6 +23,8 @@ from metarec_core.home import Home
 
 EXPERIMENT = "metarec"
 
+_STORE = "MLFLOW_TRACKING_URI"
+
 # MLflow retries a dead server seven times, over four minutes; a night should hear of it sooner.
 _DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
@@ -97,8 +99,7 @@ def open_store(home: Home, *, ui: str | None = None) -> TrackingStore:
     for logger in ("mlflow", "alembic"):
         logging.getLogger(logger).setLevel(logging.WARNING)
     uri = home.mlflow_uri
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
+    _point_mlflow_at(uri)
     remote = urlparse(uri).scheme in {"http", "https"}
     try:
         experiment = _experiment(MlflowClient(uri, uri), None if remote else home.mlflow)
@@ -106,6 +107,21 @@ def open_store(home: Home, *, ui: str | None = None) -> TrackingStore:
         raise _store_error(uri, "open the store", error) from error
     base = uri if remote else ui
     return TrackingStore(uri, experiment.experiment_id, base.rstrip("/") if base else None)
+
+
+def _point_mlflow_at(uri: str) -> None:
+    """Set MLflow's process-wide store, for the calls that take none.
+
+    MLflow also writes it into the environment, where the next home would take it for the
+    operator's wish.
+    """
+    before = os.environ.get(_STORE)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    if before is None:
+        os.environ.pop(_STORE, None)
+    else:
+        os.environ[_STORE] = before
 
 
 @lru_cache(maxsize=8)

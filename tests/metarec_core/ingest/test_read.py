@@ -6,10 +6,13 @@ from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from metarec_core.errors import DatasetError
+from metarec_core.config import CleaningConfig, ValidationConfig
+from metarec_core.errors import DatasetError, StorageError
 from metarec_core.ingest.descriptor import DatasetDescriptor, load_descriptor
-from metarec_core.ingest.read import fingerprint
+from metarec_core.ingest.read import fingerprint, ingest_tables
 from metarec_core.schema import INTERACTIONS_SCHEMA
 from metarec_core.storage import StageFacts
 
@@ -177,7 +180,7 @@ def test_a_pattern_beyond_the_engine_is_refused(small: Small, ingest: Ingest) ->
 
 
 def test_outside_names_are_quoted(tmp_path: Path, small: Small, ingest: Ingest) -> None:
-    root = tmp_path / "it's [1] * \"odd\""
+    root = tmp_path / 'it\'s [1] * "odd"'
     root.mkdir()
     column = "r\"; DROP TABLE x; --'"
     source = {
@@ -189,6 +192,12 @@ def test_outside_names_are_quoted(tmp_path: Path, small: Small, ingest: Ingest) 
     }
     ingest(small(interactions=source), root=root, ratings=f"U;;u;;{column}\n1;;it's;;3\n")
     assert table(tmp_path, "interactions").rows() == [("1", None, 3.0, None, 1)]
+
+
+def test_utf_16(tmp_path: Path, small: Small, ingest: Ingest) -> None:
+    source = small().interactions.model_dump() | {"encoding": "utf-16"}
+    ingest(small(interactions=source), ratings="u,i,r,t\n1,caf\u00e9,3,1\n".encode("utf-16"))
+    assert table(tmp_path, "interactions")["item_id"].to_list() == ["caf\u00e9"]
 
 
 def test_blank_lines_and_quoted_lines_do_no_harm(
@@ -325,3 +334,41 @@ def test_multi_character_delimiter_and_latin_1_without_header(
     interactions = table(tmp_path, "interactions")
     assert interactions["timestamp"].null_count() == 337_147
     assert interactions["user_id"].is_in(table(tmp_path, "users")["user_id"].implode()).all()
+
+
+LINES = {"good": "{n},a,3,1", "short": "{n},a", "long": "{n},a,3,1,9", "word": "{n},a,x,1"}
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(kinds=st.lists(st.sampled_from(sorted(LINES)), max_size=30))
+def test_every_line_is_kept_under_its_number_or_rejected_under_it(
+    tmp_path: Path, small: Small, ingest: Ingest, kinds: list[str]
+) -> None:
+    kinds = [*kinds, "good"]
+    lines = [LINES[kind].format(n=n) for n, kind in enumerate(kinds, start=1)]
+    ingest(small(), ratings="\n".join(["u,i,r,t", *lines]), share=1.0)
+    kept = table(tmp_path, "interactions")
+    assert kept["source_row"].to_list() == [
+        n for n, kind in enumerate(kinds, start=1) if kind == "good"
+    ]
+    assert kept["user_id"].cast(pl.Int64).equals(kept["source_row"])
+    assert table(tmp_path, "rejects")["line"].to_list() == [
+        n + 1 for n, kind in enumerate(kinds, start=1) if kind != "good"
+    ]
+
+
+def test_too_little_memory_says_which_setting(tmp_path: Path, small: Small) -> None:
+    rows = "\n".join(f"user-{n},item-{n},3,1" for n in range(300_000))
+    (tmp_path / "ratings.csv").write_text(f"u,i,r,t\n{rows}\n")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(StorageError, match=r"cleaning\.memory_limit"):
+        ingest_tables(
+            small(),
+            tmp_path,
+            tmp_path / "out",
+            validation=ValidationConfig(),
+            cleaning=CleaningConfig(memory_limit="2MB", threads=1),
+        )
+    assert list((tmp_path / "out").iterdir()) == []

@@ -251,6 +251,28 @@ def test_recommended_item_that_has_left_the_tables_is_a_warning_alone(
     assert {row["item_id"] for row in warning.rows} == {"i4"}
 
 
+def test_nan_is_seen_although_parquet_statistics_leave_it_out(
+    healthy: Tables, judged: Callable[..., QualityReport]
+) -> None:
+    nan = pl.when(pl.col("user_id") == "u5").then(math.nan).otherwise(4.0)
+    healthy["interactions"] = healthy["interactions"].with_columns(nan.alias("value"))
+    lists = healthy["recommendations"]
+    floats = [nan.alias(column) for column in ("score", "rating", "sd")]
+    healthy["recommendations"] = lists.with_columns(
+        *floats, pl.lit([]).cast(lists.schema["reasons"]).alias("reasons")
+    )
+
+    def caught(kind: str) -> set[tuple[str, int | None]]:
+        return {(one.expectation, one.unexpected_count) for one in judged(kind, healthy).critical}
+
+    assert caught("raw") == {("value_in_scale", 4)}
+    assert caught("recommendations") == {
+        ("score_finite", 3),
+        ("rating_finite", 3),
+        ("sd_positive", 3),
+    }
+
+
 @pytest.mark.parametrize("suite", SUITES)
 def test_every_expectation_has_a_fault(suite: str) -> None:
     _, table = table_of(suite)

@@ -1,0 +1,134 @@
+"""What tests in several folders need: shared data, and a small dataset of one's own."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The shared benchmark data, or a skip that says why; a failure where it is required."""
+    if SHARED.is_dir():
+        return SHARED
+    reason = f"no shared data at {SHARED}"
+    if os.environ.get("METAREC_REQUIRE_SHARED") == "1":
+        pytest.fail(f"{reason}, and METAREC_REQUIRE_SHARED=1 asks for it")
+    pytest.skip(reason)
+
+
+@dataclass(frozen=True)
+class OwnDataset:
+    """A team's own tables: a directory with a descriptor and CSV files."""
+
+    root: Path
+
+    @property
+    def descriptor(self) -> Path:
+        return self.root / "shop.yaml"
+
+    def table(self, name: str) -> Path:
+        return self.root / f"{name}.csv"
+
+    def read(self, name: str) -> pl.DataFrame:
+        return pl.read_csv(self.table(name), infer_schema=False)
+
+    def write(self, name: str, frame: pl.DataFrame) -> None:
+        frame.write_csv(self.table(name))
+
+
+DESCRIPTOR = {
+    "name": "shop",
+    "title": "A small shop",
+    "feedback": "explicit",
+    "values": {"minimum": 1, "maximum": 5, "relevant_from": 4},
+    "timestamp_unit": "seconds",
+    "interactions": {
+        "path": "interactions.csv",
+        "columns": {
+            "user_id": "customer",
+            "item_id": "article",
+            "value": "stars",
+            "timestamp": "time",
+        },
+    },
+    "users": {
+        "path": "users.csv",
+        "columns": {"user_id": "customer"},
+        "features": {
+            "age": {"column": "age", "kind": "numeric"},
+            "club": {"column": "club", "kind": "categorical"},
+        },
+    },
+    "items": {
+        "path": "items.csv",
+        "columns": {"item_id": "article", "title": "name"},
+        "features": {"kinds": {"column": "kinds", "kind": "multi", "separator": "|"}},
+    },
+}
+
+
+def make_dataset(root: Path, *, n_users: int = 220, n_items: int = 60, seed: int = 0) -> OwnDataset:
+    """Customers whose club tells which kinds of articles they buy and like."""
+    rng = np.random.default_rng(seed)
+    root.mkdir(parents=True)
+    kinds = ["tea", "tools", "toys", "books"]
+    kind_of = rng.integers(0, len(kinds), n_items)
+    club_of = rng.integers(0, len(kinds), n_users)
+    popularity = 1.0 / np.arange(1, n_items + 1)
+    rows = []
+    # The last two customers have bought nothing yet.
+    for user in range(n_users - 2):
+        weight = popularity * np.where(kind_of == club_of[user], 8.0, 1.0)
+        bought = rng.choice(n_items, rng.integers(8, 25), replace=False, p=weight / weight.sum())
+        stars = 3.0 + 1.3 * (kind_of[bought] == club_of[user]) + rng.normal(0, 0.7, len(bought))
+        rows += [
+            (f"c{user}", f"a{item}", int(np.clip(np.round(star), 1, 5)), 1_700_000_000 + index)
+            for index, (item, star) in enumerate(zip(bought, stars, strict=True))
+        ]
+    dataset = OwnDataset(root)
+    dataset.write(
+        "interactions",
+        pl.DataFrame(rows, schema=["customer", "article", "stars", "time"], orient="row"),
+    )
+    dataset.write(
+        "users",
+        pl.DataFrame(
+            {
+                "customer": [f"c{user}" for user in range(n_users)],
+                "age": rng.integers(18, 80, n_users),
+                "club": [kinds[club] for club in club_of],
+            }
+        ),
+    )
+    dataset.write(
+        "items",
+        pl.DataFrame(
+            {
+                "article": [f"a{item}" for item in range(n_items)],
+                "name": [f"Article {item}" for item in range(n_items)],
+                "kinds": [kinds[kind] for kind in kind_of],
+            }
+        ),
+    )
+    dataset.descriptor.write_text(yaml.safe_dump(DESCRIPTOR, sort_keys=False))
+    return dataset
+
+
+@pytest.fixture(scope="session")
+def make_own_dataset() -> Callable[..., OwnDataset]:
+    """Writes a fresh copy into a directory."""
+    return make_dataset
+
+
+@pytest.fixture
+def own_dataset(tmp_path: Path) -> OwnDataset:
+    """A fresh copy that a test may spoil."""
+    return make_dataset(tmp_path / "shop")
