@@ -21,7 +21,7 @@ class ItemTable(NamedTuple):
     Attributes:
         taste: Vectors of the rating head, ``[I, d]``, ending in a constant 1.
         bias: ``b_i``, ``[I]``.
-        noise: Variance of a rating around its mean, ``[I]``; larger for items that are little known.
+        noise: Variance of a rating around its mean, ``[I]``; larger for little known items.
         exposure: Vectors of the exposure head, ``[I, e]``.
         appeal: What makes an item chosen by anyone, ``[I]``.
     """
@@ -191,4 +191,3 @@ class GaussianNet(nn.Module):
             support.mask,
             *prior,
         )
-

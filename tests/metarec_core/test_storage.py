@@ -103,9 +103,14 @@ def test_the_old_directory_stays_until_the_new_one_is_whole(tmp_path: Path) -> N
     target = tmp_path / "lists"
     with publishing(target) as directory:
         (directory / "a").write_text("old")
-    with pytest.raises(ValueError), publishing(target) as directory:
-        (directory / "a").write_text("new")
-        raise ValueError
+
+    def fails_half_way() -> None:
+        with publishing(target) as directory:
+            (directory / "a").write_text("new")
+            raise RuntimeError("half-way")
+
+    with pytest.raises(RuntimeError, match="half-way"):
+        fails_half_way()
     assert (target / "a").read_text() == "old"
     with publishing(target) as directory:
         (directory / "a").write_text("new")

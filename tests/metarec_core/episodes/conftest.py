@@ -1,5 +1,7 @@
 """Small task data whose values tell user and item."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from metarec_core.episodes.types import InteractionMatrix, TaskData, ValueScale
 from metarec_core.schema import Feedback
 
 
-def make_data(counts: list[int], n_items: int = 50, seed: int = 0) -> TaskData:
+def _make_data(counts: list[int], n_items: int = 50, seed: int = 0) -> TaskData:
     """Users with ``counts`` distinct random items; the value of (u, i) is ``u + i / 1000``."""
     rng = np.random.default_rng(seed)
     rows = [np.sort(rng.choice(n_items, size=count, replace=False)) for count in counts]
@@ -25,7 +27,13 @@ def make_data(counts: list[int], n_items: int = 50, seed: int = 0) -> TaskData:
     )
 
 
+@pytest.fixture(scope="session")
+def make_data() -> Callable[..., TaskData]:
+    """Makes task data of given numbers of interactions."""
+    return _make_data
+
+
 @pytest.fixture
 def data() -> TaskData:
     """Users with no, one, few and many interactions."""
-    return make_data([0, 1, 2, 3, 7, 20, 50, 11, 11, 30])
+    return _make_data([0, 1, 2, 3, 7, 20, 50, 11, 11, 30])

@@ -1,5 +1,7 @@
 """Episodes: disjoint, complete, seeded, log-uniform."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -13,8 +15,6 @@ from metarec_core.episodes.sampling import (
     full_support,
 )
 from metarec_core.episodes.types import Episode, TaskData
-
-from .conftest import make_data
 
 
 def pairs(items: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, row: int) -> set:
@@ -49,7 +49,7 @@ def history(data: TaskData, user: int) -> set:
     st.integers(0, 5),
 )
 def test_support_and_query_are_disjoint_parts_of_one_history(
-    counts: list[int], max_support: int, max_query: int, seed: int
+    make_data, counts: list[int], max_support: int, max_query: int, seed: int
 ) -> None:
     data = make_data(counts)
     sampler = EpisodeSampler(data, max_support=max_support, max_query=max_query, batch_size=4)
@@ -111,7 +111,7 @@ def test_evaluation_supports_are_nested_and_queries_fixed(data: TaskData) -> Non
         queries = [found for _, found in sizes.values()]
         assert all(found == queries[0] and len(found) == query for found in queries)
         nested = [sizes[size][0] for size in sorted(sizes)]
-        assert all(small <= large for small, large in zip(nested[:-1], nested[1:], strict=True))
+        assert all(small <= large for small, large in pairwise(nested))
         for size, (support, found) in sizes.items():
             assert len(support) == size
             assert not support & found

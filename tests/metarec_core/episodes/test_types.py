@@ -4,11 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from .conftest import make_data
-
 
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=12), st.data())
-def test_selecting_rows_equals_selecting_from_lists(counts: list[int], draw) -> None:
+def test_selecting_rows_equals_selecting_from_lists(make_data, counts: list[int], draw) -> None:
     matrix = make_data(counts).interactions
     rows = [
         list(matrix.items[start:stop])

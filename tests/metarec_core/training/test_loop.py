@@ -42,7 +42,7 @@ def learner(**loop) -> Gaussian:
     )
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -54,10 +54,10 @@ def test_a_killed_run_ends_with_the_bits_of_an_uninterrupted_one(
 
     def kill(step: int, steps: int, metrics) -> None:
         if step == 3:
-            raise Killed
+            raise KilledError
 
     resumed = learner()
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         resumed.fit(data, data, replace(CONTEXT, work=tmp_path, progress=kill))
     epochs: list[int] = []
     again = learner()
