@@ -229,7 +229,7 @@ def _cut(
     items, values, mask = _pad(
         shape, rows[asked], offset[asked], shuffled.items[asked], shuffled.values[asked]
     )
-    return Episode(support=support, items=items, values=values, mask=mask)
+    return Episode(torch.from_numpy(users), support, items, values, mask)
 
 
 def _support(

@@ -159,12 +159,14 @@ class Episode:
     """A batch of tasks: what is known, and what is to be predicted.
 
     Attributes:
+        users: Row of each task's user in the data, ``[B]`` int64.
         support: What is known.
         items: Query items, ``[B, Q]`` int64; padding holds 0. Disjoint from the support.
         values: Query values, ``[B, Q]`` float32.
         mask: True where a query entry is real, ``[B, Q]`` bool.
     """
 
+    users: Tensor
     support: Support
     items: Tensor
     values: Tensor
@@ -173,6 +175,7 @@ class Episode:
     def to(self, device: torch.device) -> Episode:
         """The same on another device."""
         return Episode(
+            self.users.to(device),
             self.support.to(device),
             self.items.to(device),
             self.values.to(device),

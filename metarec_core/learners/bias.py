@@ -50,11 +50,11 @@ class Bias:
 
     def fit(self, train: TaskData, validation: TaskData, context: FitContext) -> FitReport:
         """Alternate damped means of residuals; nothing is chosen on ``validation``."""
-        self.fit_items(train)
+        self.fit_biases(train)
         return FitReport(facts={"mu": float(self.mu), "residual_sd": float(self.noise.sqrt())})
 
-    def fit_items(self, train: TaskData) -> None:
-        """Fit mean, item biases and residual variance."""
+    def fit_biases(self, train: TaskData) -> Tensor:
+        """Fit mean, item biases and residual variance; returns the users' biases, ``[U]``."""
         matrix = train.interactions
         items = torch.from_numpy(matrix.items)
         values = torch.from_numpy(matrix.values).double()
@@ -74,6 +74,7 @@ class Bias:
         residual = values - mu - item_bias[items] - user_bias[users]
         self.mu, self.noise = mu.float(), residual.var(correction=0).clamp_min(_EPSILON).float()
         self.item_bias, self.item_count = item_bias.float(), item_count.float()
+        return user_bias.float()
 
     def adapt(self, support: Support) -> BiasPredictor:
         """Each user's bias from the support's residuals."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Self
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from metarec_core.episodes.types import Episode, Support, TaskData
 from metarec_core.learners.base import FitContext, FitReport, Shares
 from metarec_core.learners.bias import Bias, BiasConfig
 from metarec_core.learners.gaussian_net import GaussianNet, ItemTable, NetSizes
+from metarec_core.learners.item_statistics import StatisticsOfOthers
 from metarec_core.schema import Feedback
 from metarec_core.section import Section
 from metarec_core.training.loop import LoopConfig
@@ -95,11 +97,12 @@ class Gaussian:
                     taste=self.config.taste_dim,
                     exposure=self.config.exposure_dim,
                     hidden=self.config.hidden,
-                )
+                ),
+                self.config.item_shrinkage,
             )
         self.net = net
-        _start_from_baselines(net, train, self.config.item_shrinkage)
-        objective = _Objective(net, self.config, train, validation, context)
+        others = _start_from_baselines(net, train, self.config.item_shrinkage, context.device)
+        objective = _Objective(net, self.config, others, validation, context)
         sampler = EpisodeSampler(
             train,
             max_support=context.max_support,
@@ -109,7 +112,7 @@ class Gaussian:
         report = run_loop(objective, sampler, self.config.loop, context)
         net.eval()
         with torch.no_grad():
-            self._keep(net.items(objective.item_features, net.has_id))
+            self._keep(net.items(objective.item_features))
         return report
 
     def _keep(self, table: ItemTable) -> None:
@@ -146,7 +149,8 @@ class Gaussian:
                 taste=table.taste.shape[1] - 1,
                 exposure=table.exposure.shape[1],
                 hidden=tensors["content.inner"].shape[0],
-            )
+            ),
+            learner.config.item_shrinkage,
         )
         net.load_state_dict(tensors)
         learner.net = net.to(device).eval()
@@ -224,19 +228,21 @@ class _Objective:
         self,
         net: GaussianNet,
         config: GaussianConfig,
-        train_data: TaskData,
+        others: StatisticsOfOthers,
         validation: TaskData,
         context: FitContext,
     ) -> None:
         self.net: nn.Module = net
         self._config = config
-        self._relevant_from = train_data.scale.relevant_from
-        self._explicit = train_data.scale.feedback is Feedback.EXPLICIT
+        self._others = others
+        self._relevant_from = validation.scale.relevant_from
+        self._explicit = validation.scale.feedback is Feedback.EXPLICIT
         self._device = context.device
-        self.item_features = torch.from_numpy(train_data.item_features).to(context.device)
+        # The catalogue is one and the same for all users.
+        self.item_features = torch.from_numpy(validation.item_features).to(context.device)
         self._tasks = evaluation_episodes(
             validation,
-            torch.arange(validation.n_users).numpy(),
+            np.arange(validation.n_users),
             support_sizes=[size for size in _VALIDATION_SUPPORTS if size <= context.max_support],
             max_query=context.max_query,
             seed=context.seed,
@@ -245,9 +251,11 @@ class _Objective:
     def loss(self, net: nn.Module, episode: Episode, generator: torch.Generator) -> Tensor:
         """Mean over the batch's targets, so that a task weighs as much as it asks."""
         assert isinstance(net, GaussianNet)
-        drop = torch.rand(len(net.has_id), generator=generator).to(self._device)
-        keep = net.has_id * (drop >= self._config.id_dropout)
-        parts = self._parts(net, net.items(self.item_features, keep), episode)
+        statistics = self._others.without(episode)
+        drop = torch.rand(len(net.met), generator=generator).to(self._device)
+        keep = (drop >= self._config.id_dropout).float()
+        table = net.items(self.item_features, statistics, keep)
+        parts = self._parts(net, table, episode)
         return self._total({name: value / count for name, (value, count) in parts.items()})
 
     def validate(self, net: nn.Module) -> Mapping[str, float]:
@@ -255,7 +263,7 @@ class _Objective:
         assert isinstance(net, GaussianNet)
         sums: dict[str, tuple[float, float]] = {}
         with torch.no_grad():
-            table = net.items(self.item_features, net.has_id)
+            table = net.items(self.item_features)
             for batch in self._tasks.batches(_VALIDATION_BATCH):
                 parts = self._parts(net, table, batch.episode.to(self._device))
                 for name, (value, count) in parts.items():
@@ -306,21 +314,14 @@ class _Objective:
 _LOG_2_PI = 1.8378770664093453
 
 
-def _start_from_baselines(net: GaussianNet, data: TaskData, shrinkage: float) -> None:
+def _start_from_baselines(
+    net: GaussianNet, data: TaskData, shrinkage: float, device: torch.device
+) -> StatisticsOfOthers:
     bias = Bias(BiasConfig(item_shrinkage=shrinkage))
-    bias.fit_items(data)
-    matrix = data.interactions
-    relevant = torch.from_numpy(matrix.values >= data.scale.relevant_from)
-    liked = torch.bincount(torch.from_numpy(matrix.items)[relevant], minlength=data.n_items)
-    log_share = torch.log((liked + 0.5) / (liked.sum() + 0.5 * data.n_items))
-    reliability = bias.item_count / (bias.item_count + shrinkage)
-    net.start_from(
-        mu=bias.mu,
-        residual=bias.item_bias / reliability.clamp_min(1e-6),
-        noise=bias.noise,
-        log_share=log_share - log_share.mean(),
-        reliability=reliability,
-    )
+    user_bias = bias.fit_biases(data)
+    others = StatisticsOfOthers.of(data, bias.mu, user_bias, device)
+    net.start_from(bias.mu, bias.noise, others.whole)
+    return others
 
 
 def _at(values: Tensor, items: Tensor | None) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metarec_core.episodes.types import Support
+from metarec_core.learners.item_statistics import ItemStatistics
 from metarec_core.learners.posterior import Posterior
 
 _MIN_NOISE = 1e-3
@@ -99,14 +100,14 @@ class GaussianNet(nn.Module):
     """
 
     mu: Tensor
-    has_id: Tensor
-    reliability: Tensor
+    met: Tensor
     residual: Tensor
-    log_share: Tensor
+    liked: Tensor
 
-    def __init__(self, sizes: NetSizes) -> None:
+    def __init__(self, sizes: NetSizes, item_shrinkage: float) -> None:
         super().__init__()
         self.sizes = sizes
+        self.item_shrinkage = item_shrinkage
         width = sizes.taste + sizes.exposure + 3
         self.ids = nn.Parameter(torch.randn(sizes.n_items, width) * 0.1)
         self.content = ContentEncoder(sizes.item_features, sizes.hidden, width)
@@ -117,50 +118,55 @@ class GaussianNet(nn.Module):
         self.exposure_target = nn.Parameter(torch.tensor([1.0, 0.2]))
         self.rating_weight = nn.Parameter(torch.tensor(0.5))
         self.register_buffer("mu", torch.zeros(()))
-        self.register_buffer("has_id", torch.zeros(sizes.n_items))
-        self.register_buffer("reliability", torch.zeros(sizes.n_items))
-        self.register_buffer("residual", torch.zeros(sizes.n_items))
-        self.register_buffer("log_share", torch.zeros(sizes.n_items))
+        for name in ItemStatistics._fields:
+            self.register_buffer(name, torch.zeros(sizes.n_items))
 
-    def start_from(
-        self, mu: Tensor, residual: Tensor, noise: Tensor, log_share: Tensor, reliability: Tensor
-    ) -> None:
+    @property
+    def statistics(self) -> ItemStatistics:
+        """Statistics of all training users: what a new user meets."""
+        return ItemStatistics(self.met, self.residual, self.liked)
+
+    def start_from(self, mu: Tensor, noise: Tensor, statistics: ItemStatistics) -> None:
         """Begin at the simple baselines: damped item biases, residual noise, log popularity.
 
         Args:
             mu: Mean value, scalar.
-            residual: Mean residual of each item's interactions, ``[I]``, not damped.
             noise: Residual variance, scalar.
-            log_share: Log of each item's share of relevant interactions, centred, ``[I]``.
-            reliability: ``n_i / (n_i + c)`` of each item, ``[I]``; 0 without interactions.
+            statistics: Of the training users.
         """
         with torch.no_grad():
             self.mu.copy_(mu)
-            self.reliability.copy_(reliability)
-            self.has_id.copy_(reliability > 0)
-            self.log_share.copy_(log_share)
-            self.residual.copy_(residual)
+            for own, given in zip(self.statistics, statistics, strict=True):
+                own.copy_(given)
             self.ids[:, -3:] = 0.0
             self.content.bias[-2] = torch.log(torch.expm1(noise.clamp_min(0.01)))
 
-    def items(self, item_features: Tensor, keep: Tensor) -> ItemTable:
+    def items(
+        self,
+        item_features: Tensor,
+        statistics: ItemStatistics | None = None,
+        keep: Tensor | None = None,
+    ) -> ItemTable:
         """Vectors of the whole catalogue.
 
         Args:
             item_features: ``[I, Fi]``.
-            keep: 1 where the id part is used, ``[I]``.
+            statistics: What is known of each item; that of all training users by default.
+            keep: 0 where the item is treated as new: without id part and statistics, ``[I]``.
         """
-        known = keep * self.reliability
+        statistics = statistics or self.statistics
+        keep = torch.ones_like(self.met) if keep is None else keep
+        known = keep * statistics.reliability(self.item_shrinkage)
         raw = known.unsqueeze(-1) * self.ids + self.content(item_features)
         taste, exposure, rest = raw.split([self.sizes.taste, self.sizes.exposure, 3], dim=-1)
         bias, noise, appeal = rest.unbind(dim=-1)
         cold = (1.0 - known) * functional.softplus(self.cold_noise)
         return ItemTable(
             taste=torch.cat([taste, torch.ones_like(taste[:, :1])], dim=-1),
-            bias=known * self.residual + bias,
+            bias=known * statistics.mean_residual() + bias,
             noise=functional.softplus(noise) + cold + _MIN_NOISE,
             exposure=exposure,
-            appeal=keep * self.log_share + appeal,
+            appeal=keep * statistics.log_share() + appeal,
         )
 
     def taste_posterior(self, table: ItemTable, support: Support) -> Posterior:

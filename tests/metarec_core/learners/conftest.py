@@ -63,6 +63,12 @@ def train_data() -> TaskData:
 
 
 @pytest.fixture(scope="session")
+def make_planted() -> Callable[..., TaskData]:
+    """Makes data of a planted structure; see :func:`planted`."""
+    return planted
+
+
+@pytest.fixture(scope="session")
 def validation_data() -> TaskData:
     return planted(30, seed=2)
 
