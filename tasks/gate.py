@@ -79,6 +79,7 @@ def gate(
             running.tracked.log_file(figure, "figures")
         running.tracked.log_file(output.path / VERDICT)
         verdict = read_verdict(output)
+        night.tracked.log_metrics({"test": output.facts["test"]})
         ruling = _apply(running, trained, output, verdict, reigning)
     night.record(
         champion=ChampionStatus(

@@ -30,9 +30,10 @@ def ingest(night: Night) -> StageOutput:
             ),
             fingerprint=fingerprint(descriptor, root),
         )
-        running.tracked.log_dataset(
-            output, name=descriptor.name, context=Context.TRAINING, table="interactions.parquet"
-        )
+        for tracked in (running.tracked, night.tracked):
+            tracked.log_dataset(
+                output, name=descriptor.name, context=Context.TRAINING, table="interactions.parquet"
+            )
         return output
 
 

@@ -49,6 +49,7 @@ def _report(night: Night, error: Exception | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     night.tracked.log_text("summary.md", text)
+    night.tracked.describe(text)
     create_markdown_artifact(text, key="summary", description=f"Night of {night.run_date}")
     if night.tracked.url:
         create_link_artifact(night.tracked.url, link_text="MLflow run", key="mlflow-run")

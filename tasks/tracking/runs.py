@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 from mlflow.entities import Metric, Param, RunStatus, RunTag
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_SOURCE_NAME
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_RUN_NAME,
+    MLFLOW_RUN_NOTE,
+    MLFLOW_SOURCE_NAME,
+)
 
 from metarec_core.config import Config
 from metarec_core.errors import MetarecError
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BATCH = 100  # MLflow's limit of parameters and tags a call; metrics may be ten times as many.
+_NOTE = 7900  # A tag holds 8,000 characters.
 _FLUSH_SECONDS = 2.0
 _FLUSH_METRICS = 500
 
@@ -126,6 +132,11 @@ class TrackedRun:
         """Log ``text`` as the artifact ``name``."""
         with self.store.guarded(f"log {name}"):
             self.store.client.log_text(self.run_id, text, name)
+
+    def describe(self, text: str) -> None:
+        """Show Markdown at the head of the run's page; the end of a very long text is left out."""
+        with self.store.guarded("describe a run"):
+            self.store.client.set_tag(self.run_id, MLFLOW_RUN_NOTE, text[:_NOTE])
 
     def log_figure(self, name: str, figure: Figure) -> None:
         """Log a matplotlib figure as ``figures/<name>.png``."""
