@@ -6,19 +6,21 @@ import logging
 
 from metarec_core.errors import MetarecError
 
-_ENGINES = ("prefect.flow_runs", "prefect.task_runs")
+_TASKS = "prefect.task_runs"
+_ENGINES = ("prefect.flow_runs", _TASKS)
 
 
 class ExpectedErrors(logging.Filter):
     """Strips the traceback of a :class:`MetarecError`: its message says what to do."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keep every record; shorten those that carry an expected error."""
+        """Shorten records that carry an expected error; a task's state says it once more anyway."""
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-        if isinstance(error, MetarecError):
-            record.msg, record.args = "%s", (str(error),)
-            record.exc_info = record.exc_text = None
-        return True
+        if not isinstance(error, MetarecError):
+            return True
+        record.msg, record.args = "%s", (str(error),)
+        record.exc_info = record.exc_text = None
+        return record.name != _TASKS
 
 
 def shorten_expected_errors() -> None:

@@ -1,7 +1,10 @@
 """Whole nights on a small dataset: what they leave behind, and what bad input never touches."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -352,3 +355,28 @@ def test_recommending_without_a_champion_says_what_to_do(
 def test_unknown_settings_never_become_a_run() -> None:
     with pytest.raises(ConfigError, match="did you mean"):
         load_config(None, ["gate.resample=5"])
+
+
+@pytest.mark.slow
+def test_the_readme_s_script_pulls_the_champion_from_anywhere(
+    first_night: tuple[World, RunStatus], tmp_path: Path
+) -> None:
+    """As it stands in the README, with this store and articles of the shop."""
+    world, _ = first_night
+    readme = Path(__file__).resolve().parents[2] / "README.md"
+    script = readme.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    script = script.replace(
+        "http://127.0.0.1:5000", f"sqlite:///{world.home.mlflow / 'mlflow.db'}"
+    ).replace("[50, 172, 98, 1]", "['a1', 'a2', 'a3', 'a4']")
+    assert "'a1'" in script
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={"PATH": os.environ["PATH"], "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Article" in result.stdout
+    assert len(result.stdout.strip().splitlines()) == 1 + 5
