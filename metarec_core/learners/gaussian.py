@@ -19,11 +19,14 @@ from metarec_core.learners.gaussian_net import GaussianNet, ItemTable, NetSizes
 from metarec_core.learners.item_statistics import StatisticsOfOthers
 from metarec_core.schema import Feedback
 from metarec_core.section import Section
+from metarec_core.training.determinism import deterministic
 from metarec_core.training.loop import LoopConfig
 from metarec_core.training.loop import train as run_loop
 
 _VALIDATION_SUPPORTS = (0, 1, 2, 5, 10, 20, 40)
 _VALIDATION_BATCH = 256
+_TENTH = 10
+"""A batch is taken out of the item statistics that it meets: it must leave most of them."""
 
 
 class GaussianConfig(Section):
@@ -58,12 +61,13 @@ class Gaussian:
     """Preference ``w_u ~ N(m(x_u), S(x_u))`` before, ``N(w, A^-1)`` after a support.
 
     With item vectors ``v_i = keep_i E_i + f(c_i)`` that end in a constant 1, noise variance
-    ``s_i`` of each item and residuals ``y_s = r_s - mu - b_s``:
+    ``s_i`` of each item and residuals ``y_s = (r_s - mu) / unit - b_s``, ``unit`` the standard
+    deviation of values around their biases:
 
     - ``A = S^-1 + sum_s v_s v_s' / s_s``, ``w = A^-1 (S^-1 m + sum_s v_s y_s / s_s)``;
-    - rating ``~ N(mu + b_i + v_i' w, v_i' A^-1 v_i + s_i)``: Bayesian linear regression over
-      learned features, with a learned prior (ALPaCA, Harrison et al. 2018; MetaFun-style
-      episodic training of prior and features by predictive likelihood);
+    - rating ``~ N(mu + unit (b_i + v_i' w), unit^2 (v_i' A^-1 v_i + s_i))``: Bayesian linear
+      regression over learned features, with a learned prior (ALPaCA, Harrison et al. 2018),
+      prior and features trained episodically by predictive likelihood;
     - list score ``a_i + x_i' z + g (b_i + v_i' w)``, where ``z`` is the posterior of a second
       head of the same form over exposure vectors ``x_i``, whose observations are the choices
       themselves; trained by a softmax over the catalogue. What people choose at all is
@@ -107,9 +111,10 @@ class Gaussian:
             train,
             max_support=context.max_support,
             max_query=context.max_query,
-            batch_size=self.config.loop.batch_tasks,
+            batch_size=max(1, min(self.config.loop.batch_tasks, train.n_users // _TENTH)),
         )
-        report = run_loop(objective, sampler, self.config.loop, context)
+        with deterministic(context.device):
+            report = run_loop(objective, sampler, self.config.loop, context)
         net.eval()
         with torch.no_grad():
             self._keep(net.items(objective.item_features))
@@ -171,7 +176,7 @@ class GaussianListPredictor:
         self, net: GaussianNet, table: ItemTable, support: Support, explicit: bool
     ) -> None:
         self._explicit = explicit
-        self._mu = net.mu.double()
+        self._mu, self._unit = net.mu.double(), net.unit.double()
         self._weight = net.rating_weight.detach().double() * float(explicit)
         self._table = table
         wide = Support(
@@ -203,11 +208,12 @@ class GaussianListPredictor:
     def mean_var(self, items: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Predicted rating and predictive variance; NaN for implicit feedback."""
         table = self._table
-        mean = self._mu + _at(table.bias, items) + _dot(self._taste.mean, table.taste, items)
+        standard = _at(table.bias, items) + _dot(self._taste.mean, table.taste, items)
         if not self._explicit:
-            return torch.full_like(mean, torch.nan), torch.full_like(mean, torch.nan)
+            return torch.full_like(standard, torch.nan), torch.full_like(standard, torch.nan)
         vectors = table.taste if items is None else table.taste[items]
-        return mean, self._taste.variance(vectors) + _at(table.noise, items)
+        variance = self._taste.variance(vectors) + _at(table.noise, items)
+        return self._mu + self._unit * standard, self._unit.square() * variance
 
     def shares(self, items: Tensor) -> Shares:
         """Exact additive shares of both heads together."""
@@ -256,7 +262,8 @@ class _Objective:
         keep = (drop >= self._config.id_dropout).float()
         table = net.items(self.item_features, statistics, keep)
         parts = self._parts(net, table, episode)
-        return self._total({name: value / count for name, (value, count) in parts.items()})
+        means = {name: value / count for name, (value, count) in parts.items()}
+        return self._total(net, means)
 
     def validate(self, net: nn.Module) -> Mapping[str, float]:
         """The same loss over all validation tasks, and its parts."""
@@ -270,13 +277,14 @@ class _Objective:
                     total, n = sums.get(name, (0.0, 0.0))
                     sums[name] = (total + float(value), n + float(count))
         means = {name: value / max(count, 1.0) for name, (value, count) in sums.items()}
-        loss = self._total({name: torch.tensor(value) for name, value in means.items()})
+        loss = self._total(net, {name: torch.tensor(value) for name, value in means.items()})
         return {"loss": float(loss), **means}
 
-    def _total(self, parts: Mapping[str, Tensor]) -> Tensor:
+    def _total(self, net: GaussianNet, parts: Mapping[str, Tensor]) -> Tensor:
         total = self._config.list_weight * parts["list_nll"]
         if self._explicit:
-            total = total + parts["nll"] + self._config.absolute_weight * parts["mae"]
+            absolute = parts["mae"] / net.unit.to(parts["mae"].device)
+            total = total + parts["nll"] + self._config.absolute_weight * absolute
         return total
 
     def _parts(
@@ -291,13 +299,9 @@ class _Objective:
             taste = net.taste_posterior(table, support)
             logits = logits + net.rating_weight * (table.bias + taste.mean @ table.taste.mT)
             vectors = table.taste[episode.items]
-            mean = (
-                net.mu
-                + table.bias[episode.items]
-                + (vectors @ taste.mean.unsqueeze(-1)).squeeze(-1)
-            )
-            variance = taste.variance(vectors) + table.noise[episode.items]
-            error = episode.values - mean
+            mean = table.bias[episode.items] + (vectors @ taste.mean.unsqueeze(-1)).squeeze(-1)
+            variance = net.unit.square() * (taste.variance(vectors) + table.noise[episode.items])
+            error = episode.values - net.mu - net.unit * mean
             nll = 0.5 * (variance.log() + error.square() / variance + _LOG_2_PI)
             parts["nll"] = ((nll * mask).sum(), mask.sum())
             parts["mae"] = ((error.abs() * mask).sum(), mask.sum())
@@ -319,8 +323,9 @@ def _start_from_baselines(
 ) -> StatisticsOfOthers:
     bias = Bias(BiasConfig(item_shrinkage=shrinkage))
     user_bias = bias.fit_biases(data)
-    others = StatisticsOfOthers.of(data, bias.mu, user_bias, device)
-    net.start_from(bias.mu, bias.noise, others.whole)
+    unit = bias.noise.sqrt()
+    others = StatisticsOfOthers.of(data, bias.mu, unit, user_bias, device)
+    net.start_from(bias.mu, unit, others.whole)
     return others
 
 

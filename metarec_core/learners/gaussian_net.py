@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from metarec_core.learners.item_statistics import ItemStatistics
 from metarec_core.learners.posterior import Posterior
 
 _MIN_NOISE = 1e-3
+_FARTHEST = 5.0
 
 
 class ItemTable(NamedTuple):
@@ -21,8 +23,9 @@ class ItemTable(NamedTuple):
 
     Attributes:
         taste: Vectors of the rating head, ``[I, d]``, ending in a constant 1.
-        bias: ``b_i``, ``[I]``.
-        noise: Variance of a rating around its mean, ``[I]``; larger for little known items.
+        bias: ``b_i``, ``[I]``, in units of the residual's standard deviation.
+        noise: Variance of a rating around its mean, ``[I]``, in squared units; larger for little
+            known items.
         exposure: Vectors of the exposure head, ``[I, e]``.
         appeal: What makes an item chosen by anyone, ``[I]``.
     """
@@ -100,6 +103,7 @@ class GaussianNet(nn.Module):
     """
 
     mu: Tensor
+    unit: Tensor
     met: Tensor
     residual: Tensor
     liked: Tensor
@@ -118,6 +122,7 @@ class GaussianNet(nn.Module):
         self.exposure_target = nn.Parameter(torch.tensor([1.0, 0.2]))
         self.rating_weight = nn.Parameter(torch.tensor(0.5))
         self.register_buffer("mu", torch.zeros(()))
+        self.register_buffer("unit", torch.ones(()))
         for name in ItemStatistics._fields:
             self.register_buffer(name, torch.zeros(sizes.n_items))
 
@@ -126,20 +131,27 @@ class GaussianNet(nn.Module):
         """Statistics of all training users: what a new user meets."""
         return ItemStatistics(self.met, self.residual, self.liked)
 
-    def start_from(self, mu: Tensor, noise: Tensor, statistics: ItemStatistics) -> None:
+    def start_from(self, mu: Tensor, unit: Tensor, statistics: ItemStatistics) -> None:
         """Begin at the simple baselines: damped item biases, residual noise, log popularity.
 
         Args:
             mu: Mean value, scalar.
-            noise: Residual variance, scalar.
-            statistics: Of the training users.
+            unit: Standard deviation of values around the biases, scalar: values are learned in
+                this unit, whatever their scale.
+            statistics: Of the training users, residuals in ``unit``.
         """
         with torch.no_grad():
             self.mu.copy_(mu)
+            self.unit.copy_(unit)
             for own, given in zip(self.statistics, statistics, strict=True):
                 own.copy_(given)
             self.ids[:, -3:] = 0.0
-            self.content.bias[-2] = torch.log(torch.expm1(noise.clamp_min(0.01)))
+            # softplus of it is a variance of 1, in squared units.
+            self.content.bias[-2] = math.log(math.expm1(1.0))
+
+    def residual_of(self, table: ItemTable, support: Support) -> Tensor:
+        """``(r_s - mu) / unit - b_s`` of each support entry, ``[B, S]``."""
+        return (support.values - self.mu) / self.unit - table.bias[support.items]
 
     def items(
         self,
@@ -175,7 +187,7 @@ class GaussianNet(nn.Module):
         items = support.items
         return Posterior.of(
             table.taste[items],
-            (support.values - self.mu - table.bias[items]) * support.mask,
+            self.residual_of(table, support) * support.mask,
             1.0 / table.noise[items],
             support.mask,
             *prior,
@@ -184,11 +196,12 @@ class GaussianNet(nn.Module):
     def exposure_posterior(self, table: ItemTable, support: Support) -> Posterior:
         """What the support says of what each user chooses.
 
-        A chosen item is an observation of ``a_0 + a_1 (r_s - mu - b_s)``.
+        A chosen item is an observation of ``a_0 + a_1 y_s``, ``y_s`` its residual, at most
+        some standard deviations: event weights may have long tails.
         """
         prior = self.exposure_prior(support.user_features)
         items = support.items
-        residual = support.values - self.mu - table.bias[items]
+        residual = self.residual_of(table, support).clamp(-_FARTHEST, _FARTHEST)
         target = self.exposure_target[0] + self.exposure_target[1] * residual
         return Posterior.of(
             table.exposure[items],

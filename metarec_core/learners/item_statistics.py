@@ -16,7 +16,7 @@ class ItemStatistics(NamedTuple):
 
     Attributes:
         met: Interactions, ``[I]``.
-        residual: Sum of ``r - mu - b_u``, ``[I]``.
+        residual: Sum of ``(r - mu - b_u) / unit``, ``[I]``.
         liked: Relevant interactions, ``[I]``.
     """
 
@@ -45,18 +45,25 @@ class StatisticsOfOthers:
     Attributes:
         whole: Statistics of all training users.
         mu: Mean value, scalar.
-        user_bias: Bias of each training user, ``[U]``.
+        unit: What residuals are measured in, scalar.
+        user_bias: Bias of each training user, ``[U]``, in values.
         relevant_from: Values from here on are relevant.
     """
 
     whole: ItemStatistics
     mu: Tensor
+    unit: Tensor
     user_bias: Tensor
     relevant_from: float
 
     @classmethod
     def of(
-        cls, data: TaskData, mu: Tensor, user_bias: Tensor, device: torch.device
+        cls,
+        data: TaskData,
+        mu: Tensor,
+        unit: Tensor,
+        user_bias: Tensor,
+        device: torch.device,
     ) -> StatisticsOfOthers:
         """Sum over the tasks of ``data``, the users that episodes are drawn from."""
         matrix = data.interactions
@@ -66,12 +73,18 @@ class StatisticsOfOthers:
             empty,
             torch.from_numpy(matrix.items),
             torch.from_numpy(matrix.values),
-            (torch.from_numpy(matrix.values) - mu - user_bias[users]),
+            (torch.from_numpy(matrix.values) - mu - user_bias[users]) / unit,
             data.scale.relevant_from,
             sign=1.0,
         )
         on_device = ItemStatistics(*(tensor.to(device) for tensor in whole))
-        return cls(on_device, mu.to(device), user_bias.to(device), data.scale.relevant_from)
+        return cls(
+            on_device,
+            mu.to(device),
+            unit.to(device),
+            user_bias.to(device),
+            data.scale.relevant_from,
+        )
 
     def without(self, episode: Episode) -> ItemStatistics:
         """Statistics without the supports and queries of a batch of training tasks."""
@@ -81,7 +94,8 @@ class StatisticsOfOthers:
             (support.items, support.values, support.mask),
             (episode.items, episode.values, episode.mask),
         ):
-            residual = values - self.mu - self.user_bias[episode.users].unsqueeze(1)
+            own = self.user_bias[episode.users].unsqueeze(1)
+            residual = (values - self.mu - own) / self.unit
             left = _add(
                 left, items[mask], values[mask], residual[mask], self.relevant_from, sign=-1.0
             )

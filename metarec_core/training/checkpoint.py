@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +72,10 @@ class Checkpoint:
         aside.replace(self._path)
 
     def restore(self, device: torch.device) -> Restored | None:
-        """Put the saved state into the objects; None where nothing was saved."""
-        if self._path is None or not self._path.exists():
+        """Put the saved state into the objects; None where nothing usable was saved."""
+        state = self._read(device)
+        if state is None:
             return None
-        state = torch.load(self._path, map_location=device, weights_only=True)
         for name, part in self._parts.items():
             part.load_state_dict(state[name])
         bits = state["bits"]
@@ -83,3 +87,15 @@ class Checkpoint:
         }
         self._generator.set_state(state["generator"].cpu())
         return Restored(progress=state["progress"], best=state["best"])
+
+    def _read(self, device: torch.device) -> dict[str, Any] | None:
+        if self._path is None or not self._path.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(self._path, map_location=device, weights_only=True)
+        except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
+            # A disk that failed in the middle: training anew is right, only slower.
+            logger.warning("checkpoint %s is damaged (%s): starting anew", self._path, error)
+            self._path.unlink()
+            return None
+        return state

@@ -31,7 +31,7 @@ class LoopConfig(Section):
     """Epochs without a better validation loss before training stops."""
 
     batch_tasks: int = Field(64, ge=1, le=4096)
-    """Tasks a gradient step."""
+    """Tasks a gradient step; learners may take fewer where there are few tasks."""
 
     learning_rate: float = Field(0.005, gt=0.0, le=1.0)
     """Step size of AdamW, after a short warm-up."""

@@ -18,8 +18,16 @@ CONTEXT = FitContext(seed=3, device=torch.device("cpu"), max_support=8, max_quer
 
 @pytest.fixture(scope="module")
 def data() -> TaskData:
+    return planted(60)
+
+
+def large() -> TaskData:
+    return planted(700)
+
+
+def planted(n_users: int) -> TaskData:
     rng = np.random.default_rng(0)
-    n_users, n_items, each = 60, 40, 15
+    n_items, each = 40, 15
     items = np.stack([np.sort(rng.choice(n_items, each, replace=False)) for _ in range(n_users)])
     taste, kinds = rng.normal(size=(n_users, 3)), rng.normal(size=(n_items, 3))
     values = np.clip(3 + np.take_along_axis(taste @ kinds.T, items, axis=1), 1, 5)
@@ -72,9 +80,39 @@ def test_a_killed_run_ends_with_the_bits_of_an_uninterrupted_one(
         assert torch.equal(tensor, again.state()[name]), name
 
 
-def test_a_torn_checkpoint_does_not_count(data: TaskData, tmp_path: Path) -> None:
-    (tmp_path / "checkpoint.partial").write_bytes(b"half a file")
-    learner(epochs=1).fit(data, data, replace(CONTEXT, work=tmp_path))
+def test_a_damaged_checkpoint_is_set_aside_and_training_begins_anew(
+    data: TaskData, tmp_path: Path
+) -> None:
+    learner(epochs=2).fit(data, data, replace(CONTEXT, work=tmp_path))
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    epochs: list[int] = []
+    context = replace(CONTEXT, work=tmp_path, progress=lambda step, *_: epochs.append(step))
+    learner(epochs=2).fit(data, data, context)
+    assert epochs == [1, 2]
+
+
+def test_two_threads_give_the_same_bits_again(data: TaskData) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        states = []
+        for _ in range(2):
+            # Large enough for PyTorch to split the work.
+            wide = Gaussian(
+                GaussianConfig(
+                    taste_dim=32,
+                    exposure_dim=128,
+                    hidden=64,
+                    loop=LoopConfig(epochs=4, batch_tasks=64),
+                )
+            )
+            wide.fit(large(), data, CONTEXT)
+            states.append(wide.state())
+    finally:
+        torch.set_num_threads(before)
+    for name, tensor in states[0].items():
+        assert torch.equal(tensor, states[1][name]), name
 
 
 def test_it_stops_when_validation_no_longer_improves(data: TaskData) -> None:
