@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -42,6 +43,7 @@ RunDate = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 DEMO_DATASET = "ml-100k"
+_STARTED = time.perf_counter()
 
 
 def main() -> None:
@@ -204,7 +206,9 @@ def _run_flow(name: str, config: Config, run_date: datetime | None, as_json: boo
     _use_running_services(home)
     with _stdout_for_json_only(as_json):
         from flows import nightly as flows
+        from tasks.night import command_started
 
+        command_started.set(_STARTED)
         day: date | None = run_date.date() if run_date else None
         found: RunStatus = getattr(flows, name)(config, day)
     return found

@@ -10,6 +10,7 @@ from metarec_core.errors import StorageError
 
 HOME_VARIABLE = "METAREC_HOME"
 DEFAULT_HOME = "var"
+_ODD = "*?[]{}%#"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,11 @@ class Home:
         return self.root / "mlflow"
 
     @property
+    def lock(self) -> Path:
+        """Held by the process that writes this home; the kernel frees it when that ends."""
+        return self.root / ".lock"
+
+    @property
     def services(self) -> Path:
         """Process ids, logs and addresses of the servers that ``make up`` starts."""
         return self.root / "services"
@@ -77,8 +83,17 @@ class Home:
         """Create the home and return it.
 
         Raises:
-            StorageError: If it cannot be created or written.
+            StorageError: If it cannot be created or written, or its path holds characters that
+                some tool below would take for a pattern or an escape.
         """
+        odd = sorted(set(str(self.root)) & set(_ODD))
+        if odd:
+            raise StorageError(
+                f"home directory {self.root}",
+                found=f"{' '.join(odd)} in its path",
+                wanted=f"a path without any of {' '.join(_ODD)}",
+                next_step=f"set {HOME_VARIABLE} to another directory",
+            )
         try:
             for place in (self.root, self.lake, self.runs, self.lists, self.mlflow, self.prefect):
                 place.mkdir(parents=True, exist_ok=True)
@@ -112,6 +127,7 @@ class Home:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
             "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",
+            "MPLCONFIGDIR": str(self.root / "matplotlib"),
         }
 
     def apply_environment(self) -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from metarec_core.errors import StorageError
 from metarec_core.home import Home
 
 MANIFEST = "manifest.json"
+_COMPUTING = ("duckdb", "numpy", "polars", "scikit-learn", "torch")
 
 
 class Manifest(BaseModel):
@@ -110,13 +112,18 @@ def hash_json(value: Any) -> str:
 
 @cache
 def code_version() -> str:
-    """Package version and a hash of metarec_core's sources: an edit makes new stage keys."""
+    """Package version and a hash of what decides the bytes: an edit makes new stage keys.
+
+    That is metarec_core's sources and the versions of the libraries that compute.
+    """
     root = Path(__file__).parent
     digest = hashlib.sha256()
     for source in sorted(root.rglob("*")):
         if source.suffix in {".py", ".yaml", ".sql"}:
             digest.update(source.relative_to(root).as_posix().encode())
             digest.update(source.read_bytes())
+    for library in _COMPUTING:
+        digest.update(f"{library} {version(library)}".encode())
     return f"{__version__}+{digest.hexdigest()[:12]}"
 
 
@@ -132,6 +139,7 @@ def publishing(target: Path) -> Iterator[Path]:
     """
     aside = target.with_name(f".{target.name}.partial")
     try:
+        _recover(target)
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
     except OSError as error:
@@ -149,12 +157,22 @@ def publishing(target: Path) -> Iterator[Path]:
 
 def replace_directory(source: Path, target: Path) -> None:
     """Rename ``source`` to ``target``; an old ``target`` is first moved away, then removed."""
-    old = target.with_name(f".{target.name}.old")
+    old = _old(target)
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.rename(old)
     source.rename(target)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _old(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
+
+
+def _recover(target: Path) -> None:
+    """Put back what a process that was killed between the two renames had moved away."""
+    if not target.exists() and _old(target).exists():
+        _old(target).rename(target)
 
 
 def point_to(link: Path, target: Path) -> None:
@@ -253,10 +271,9 @@ def build_stage(
     key = hash_json([stage, config_hash, upstream, fingerprint, code_version()])[:16]
     target = home.lake / stage / key
     scratch = target.with_name(f".{key}.scratch")
-    reused = (target / MANIFEST).exists()
-    if reused:
-        manifest = read_manifest(target)
-    else:
+    manifest = _whole(target)
+    reused = manifest is not None
+    if manifest is None:
         with publishing(target) as directory:
             report = build(directory, scratch)
             manifest = describe(
@@ -280,6 +297,14 @@ def build_stage(
         rows_out=manifest.rows_out,
         facts=manifest.facts,
     )
+
+
+def _whole(target: Path) -> Manifest | None:
+    """The manifest of an output whose files are still those it was published with."""
+    if not (target / MANIFEST).exists():
+        return None
+    manifest = read_manifest(target)
+    return manifest if hash_files(target) == manifest.files else None
 
 
 def _unwritable(target: Path, error: OSError) -> StorageError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from prefect import task
 
 from metarec_core.episodes.store import build_episodes
@@ -17,9 +19,10 @@ def sample_episodes(
 ) -> StageOutput:
     """Sparse arrays of every user's interactions, and who trains, chooses and judges."""
     config = night.config.episodes
+    scale = read_descriptor(raw).scale()
     settings = config.model_dump(include={"min_task_interactions", "min_tasks"})
+    settings["scale"] = asdict(scale)
     with stage(night, "episodes", settings) as running:
-        scale = read_descriptor(raw).scale()
         return running.build(
             lambda out, _: build_episodes(
                 cleaned.path, features.path, out, scale=scale, config=config

@@ -17,10 +17,8 @@ from tasks.tracking import Context
 def ingest(night: Night) -> StageOutput:
     """Raw, typed tables of the configured dataset, its unparsable rows set aside."""
     config = night.config
-    settings = {
-        "dataset": config.dataset.name,
-        "max_unparsable_fraction": config.validation.max_unparsable_fraction,
-    }
+    # The fingerprint covers the descriptor, whatever the name it was found by.
+    settings = {"max_unparsable_fraction": config.validation.max_unparsable_fraction}
     with stage(night, "ingest", settings) as running:
         descriptor = load_descriptor(config.dataset.name)
         root = locate(descriptor, config.dataset, night.home)

@@ -7,11 +7,13 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import IO, Any
 
 import prefect.runtime
+from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
 from metarec_core.config import Config
@@ -28,6 +30,12 @@ from metarec_core.reporting.status import (
 from metarec_core.storage import StageOutput
 from tasks.logs import shorten_expected_errors
 from tasks.tracking import TrackedRun, TrackingStore, night_run, open_store
+
+_LOCK_SECONDS = 2.0
+"""A reader of the status holds the lock for a moment; a run holds it for longer than this."""
+
+command_started: ContextVar[float | None] = ContextVar("command_started", default=None)
+"""``time.perf_counter()`` at the start of a command, which counts as the start of its run."""
 
 
 @dataclass(slots=True)
@@ -89,7 +97,7 @@ def night(flow: str, config: Config, run_date: date | None) -> Iterator[Night]:
         ServiceError: If another run is writing this home.
         StorageError: If the home cannot be written.
     """
-    started = time.perf_counter()
+    started = _start()
     shorten_expected_errors()
     home = Home.from_environment().ensure()
     home.apply_environment()
@@ -130,18 +138,39 @@ def night(flow: str, config: Config, run_date: date | None) -> Iterator[Night]:
 
 @contextmanager
 def _locked(home: Home) -> Iterator[None]:
-    # A lock of the kernel's goes with its process, however that ends.
-    with (home.root / ".lock").open("a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ServiceError(
-                f"home {home.root}",
-                found="another run is writing it",
-                wanted="one run at a time",
-                next_step="wait for that run ('metarec status'), or use another METAREC_HOME",
-            ) from None
+    with home.lock.open("a+") as handle:
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while not _take(handle):
+            if time.monotonic() > deadline:
+                raise ServiceError(
+                    f"home {home.root}",
+                    found="another run is writing it",
+                    wanted="one run at a time",
+                    next_step="wait for that run ('metarec status'), or use another METAREC_HOME",
+                )
+            time.sleep(0.1)
         yield
+
+
+def _take(handle: IO[str]) -> bool:
+    # A lock of the kernel's goes with its process, however that ends.
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _start() -> float:
+    """When the run began: with the command, or when Prefect's engine took it up."""
+    now = time.perf_counter()
+    begun = command_started.get()
+    if begun is not None:
+        return begun
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or context.flow_run.start_time is None:
+        return now
+    return now - max((datetime.now(UTC) - context.flow_run.start_time).total_seconds(), 0.0)
 
 
 def _date_of_run() -> date:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from prefect.cache_policies import NO_CACHE
@@ -16,7 +18,7 @@ from prefect.tasks import Task
 
 from metarec_core.errors import ServiceError
 from metarec_core.reporting.status import StageStatus
-from metarec_core.storage import Build, StageOutput, build_stage
+from metarec_core.storage import Build, StageOutput, build_stage, hash_file, hash_json
 from tasks.night import Night
 from tasks.tracking import TrackedRun, stage_run
 
@@ -48,7 +50,7 @@ class Stage:
             self.name,
             settings=self.settings,
             inputs=inputs,
-            fingerprint=fingerprint,
+            fingerprint=hash_json([fingerprint, _tasks_version()]),
             build=build,
         )
         self.night.outputs[self.name] = self.output
@@ -70,23 +72,31 @@ def stage(night: Night, name: str, settings: Mapping[str, Any]) -> Iterator[Stag
     """Run a stage inside ``night``: MLflow run, timing, status."""
     started = time.perf_counter()
     night.record_stage(StageStatus(name=name, state="running", seconds=0.0))
-    ended = StageStatus(name=name, state="failed", seconds=0.0)
+    ended = None
     try:
         with stage_run(night.store, night.tracked.run_id, name, settings=settings) as tracked:
             running = Stage(night, name, settings, tracked)
             yield running
             output = running.output
+            assert output is not None, f"stage {name} built nothing"
+            # Its own work alone: tracking and registration are overhead, and are counted so.
             ended = StageStatus(
                 name=name,
                 state="completed",
-                seconds=0.0,
-                reused=output.reused if output else False,
-                rows_in=output.rows_in if output else None,
-                rows_out=output.rows_out if output else None,
+                seconds=output.seconds,
+                reused=output.reused,
+                rows_in=output.rows_in,
+                rows_out=output.rows_out,
             )
     finally:
         seconds = time.perf_counter() - started
-        night.record_stage(ended.model_copy(update={"seconds": seconds}))
+        night.record_stage(ended or StageStatus(name=name, state="failed", seconds=seconds))
+
+
+@cache
+def _tasks_version() -> str:
+    """Hash of the stages' own modules, which decide what is built as the core does."""
+    return hash_json([hash_file(path) for path in sorted(Path(__file__).parent.glob("*.py"))])
 
 
 def may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:

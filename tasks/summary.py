@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+import httpx
 import polars as pl
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.exceptions import PrefectException
 from prefect.logging import get_run_logger
 
+from metarec_core.errors import MetarecError
 from metarec_core.reporting.night import (
     Failure,
     Links,
@@ -43,17 +46,28 @@ def reported(night: Night) -> Iterator[None]:
 
 
 def _report(night: Night, error: Exception | None) -> None:
-    summary = summarise_night(night, error)
-    text = render_summary(summary)
+    """Tell everybody who may ask; a channel that fails neither fails the night nor hides why."""
+    text = render_summary(summarise_night(night, error))
     path = Path(night.status.paths.summary or night.home.runs / night.run_id / "summary.md")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    night.tracked.log_text("summary.md", text)
-    night.tracked.describe(text)
-    create_markdown_artifact(text, key="summary", description=f"Night of {night.run_date}")
-    if night.tracked.url:
-        create_link_artifact(night.tracked.url, link_text="MLflow run", key="mlflow-run")
-    get_run_logger().info("summary: %s", path)
+    with _best_effort("write the summary"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        get_run_logger().info("summary: %s", path)
+    with _best_effort("log the summary to MLflow"):
+        night.tracked.log_text("summary.md", text)
+        night.tracked.describe(text)
+    with _best_effort("make Prefect's artifacts"):
+        create_markdown_artifact(text, key="summary", description=f"Night of {night.run_date}")
+        if night.tracked.url:
+            create_link_artifact(night.tracked.url, link_text="MLflow run", key="mlflow-run")
+
+
+@contextmanager
+def _best_effort(action: str) -> Iterator[None]:
+    try:
+        yield
+    except (MetarecError, OSError, PrefectException, httpx.HTTPError) as error:
+        get_run_logger().warning("could not %s: %s", action, error)
 
 
 def summarise_night(night: Night, error: Exception | None) -> NightSummary:
@@ -114,7 +128,7 @@ def _changes(night: Night) -> tuple[RowsByReason, ...]:
 
 def _warnings(night: Night) -> tuple[Warned, ...]:
     reports = [
-        read_report(output) for name, output in night.outputs.items() if name.startswith("validate")
+        read_report(output) for output in night.outputs.values() if (output.path / REPORT).exists()
     ]
     return tuple(
         Warned(table=warning.suite, expectation=warning.wanted, found=warning.message)

@@ -39,7 +39,7 @@ def meta_train(
     config = night.config
     settings = {
         "seed": config.seed,
-        "device": config.training.device,
+        "device": str(pick_device(config.training.device)),
         "max_support": config.episodes.max_support,
         "max_query": config.episodes.max_query,
         "learners": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -41,6 +42,7 @@ def validate(
     settings = {
         "max_named_rows": night.config.validation.max_named_rows,
         "tolerated_fraction": night.config.validation.max_unparsable_fraction,
+        "scale": asdict(descriptor.scale()),
         "max_age_days": max_age,
         # The same data is as good tomorrow, unless its age is judged.
         "as_of": None if max_age is None else str(night.run_date),
@@ -123,7 +125,8 @@ def _say(night: Night, report: QualityReport) -> None:
         get_run_logger().warning("%s: %s", failure.severity.value, failure.message)
     found = [failure.message for failure in report.warnings]
     night.record(warnings=list(dict.fromkeys([*night.status.warnings, *found])))
-    night.record_paths(data_docs=str(night.home.data_docs / "index.html"))
+    docs = night.home.data_docs / "index.html"
+    night.record_paths(data_docs=str(docs) if docs.exists() else None)
 
 
 def _fingerprint() -> str:

@@ -31,7 +31,7 @@ class Tasks:
         split: :class:`~metarec_core.episodes.split.Split` code of each user, ``[U]``.
         user_ids: Ids in row order, ``user_id``.
         catalogue: Items in catalogue order, ``item_id`` and ``title``.
-        min_task_interactions: Users with fewer interactions are no tasks.
+        min_task_interactions: Users with fewer interactions choose and judge nothing.
     """
 
     data: TaskData
@@ -41,8 +41,13 @@ class Tasks:
     min_task_interactions: int
 
     def users(self, split: Split) -> IntArray:
-        """Rows of the users of ``split`` that have enough interactions to be tasks."""
-        enough = self.data.interactions.counts() >= self.min_task_interactions
+        """Rows of the users of ``split`` that have enough interactions.
+
+        Whoever has any trains: leaving out those with few would leave most of what is known of
+        rare items out of the statistics, and handicap popularity.
+        """
+        least = 1 if split is Split.TRAIN else self.min_task_interactions
+        enough = self.data.interactions.counts() >= least
         return np.flatnonzero(enough & (self.split == split)).astype(np.int64)
 
     def part(self, split: Split) -> TaskData:

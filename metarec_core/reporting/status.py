@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from metarec_core.home import Home
 from metarec_core.storage import point_to, write_json
 
 STATUS = "status.json"
-State = Literal["running", "completed", "failed"]
+State = Literal["running", "completed", "failed", "interrupted"]
 
 
 class StageStatus(BaseModel):
@@ -116,12 +117,15 @@ def save_status(home: Home, status: RunStatus) -> None:
 def load_status(home: Home, run_id: str = "latest") -> RunStatus:
     """Read a run's status.
 
+    A run that says "running" while nothing holds the home's lock was killed: it is shown as
+    ``interrupted``, and so is its unfinished stage.
+
     Raises:
         StorageError: If there is no such run, or its file is damaged.
     """
     path = home.runs / run_id / STATUS
     try:
-        return RunStatus.model_validate_json(path.read_text(encoding="utf-8"))
+        status = RunStatus.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StorageError(
             f"status {path}",
@@ -136,3 +140,26 @@ def load_status(home: Home, run_id: str = "latest") -> RunStatus:
             wanted="a readable status.json",
             next_step="remove the directory of that run and run again",
         ) from error
+    if status.state == "running" and not is_locked(home):
+        return _interrupted(status)
+    return status
+
+
+def is_locked(home: Home) -> bool:
+    """Whether a process is writing the home."""
+    try:
+        with home.lock.open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _interrupted(status: RunStatus) -> RunStatus:
+    stages = [
+        stage.model_copy(update={"state": "interrupted"}) if stage.state == "running" else stage
+        for stage in status.stages
+    ]
+    return status.updated(state="interrupted", stages=stages)

@@ -145,3 +145,33 @@ def test_an_unwritable_home_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="METAREC_HOME"):
         Home(tmp_path / "file" / "home").ensure()
+
+
+@pytest.mark.parametrize("name", ["h[1]", "a%20b", "what?"])
+def test_a_home_that_a_tool_would_misread_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StorageError, match="METAREC_HOME"):
+        Home(tmp_path / name).ensure()
+
+
+def test_an_output_that_was_spoilt_is_built_again(home: Home) -> None:
+    first = build_stage(home, "clean", settings={}, build=write("whole"))
+    (first.path / "data.txt").write_text("who")
+    again = build_stage(home, "clean", settings={}, build=write("whole"))
+    assert not again.reused
+    assert (again.path / "data.txt").read_text() == "whole"
+    assert again.content_hash == first.content_hash
+
+
+def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "docs"
+    with publishing(target) as directory:
+        (directory / "a").write_text("old")
+    target.rename(tmp_path / ".docs.old")  # as far as the killed process came
+
+    def fails() -> None:
+        with publishing(target):
+            raise RuntimeError("again")
+
+    with pytest.raises(RuntimeError, match="again"):
+        fails()
+    assert (target / "a").read_text() == "old"
