@@ -29,7 +29,7 @@ from metarec_core.storage import code_version
 from tasks.clean import ACCOUNTING
 from tasks.gate import METRICS, read_verdict
 from tasks.night import Night
-from tasks.validate import read_report
+from tasks.validate import REPORT, read_report
 
 _VERSIONED = ("prefect", "mlflow", "great_expectations", "duckdb", "polars", "torch")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from safetensors.numpy import save_file
 
@@ -26,6 +27,7 @@ def build_features(
     descriptor: DatasetDescriptor,
     config: EpisodesConfig,
     seed: int,
+    codes: npt.NDArray[np.int8] | None = None,
 ) -> StageFacts:
     """Write imputed tables, matrices and encoders of users and items.
 
@@ -42,6 +44,8 @@ def build_features(
         descriptor: Which features there are.
         config: Fractions of the users held out.
         seed: Seed of the reduction of texts.
+        codes: Split code of each user, sorted by id; the stable hash's by default. For
+            cross-validation.
 
     Returns:
         ``rows_in`` and ``rows_out`` count users and items together; ``facts`` has ``splits``,
@@ -49,7 +53,8 @@ def build_features(
     """
     users = pl.read_parquet(clean / f"{Table.USERS}.parquet").sort(Columns.USER)
     items = pl.read_parquet(clean / f"{Table.ITEMS}.parquet").sort(Columns.ITEM)
-    codes = split_users(users[Columns.USER], config.validation_fraction, config.test_fraction)
+    if codes is None:
+        codes = split_users(users[Columns.USER], config.validation_fraction, config.test_fraction)
     users = users.with_columns(pl.Series(SPLIT, codes, dtype=pl.Int8))
     in_training = users.filter(pl.col(SPLIT) == Split.TRAIN)
     seen = (

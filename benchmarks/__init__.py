@@ -1,0 +1,1 @@
+"""Measured claims: one script each, that prints a table and, with --json, one JSON object."""
