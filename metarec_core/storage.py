@@ -299,12 +299,40 @@ def build_stage(
     )
 
 
+def prune(home: Home, keep: int) -> list[Path]:
+    """Remove all but the ``keep`` last used outputs of each stage, and as many scratch places.
+
+    Published lists are files of their own: nothing that readers see is removed.
+
+    Returns:
+        The directories that were removed.
+    """
+    removed = []
+    for stage in sorted(path for path in home.lake.iterdir() if path.is_dir()):
+        outputs = [path for path in stage.iterdir() if (path / MANIFEST).exists()]
+        scratch = [path for path in stage.iterdir() if path.name.endswith(".scratch")]
+        for places in (outputs, scratch):
+            places.sort(key=_last_used, reverse=True)
+            removed += places[keep:]
+    for path in removed:
+        shutil.rmtree(path, ignore_errors=True)
+    return removed
+
+
+def _last_used(place: Path) -> float:
+    manifest = place / MANIFEST
+    return (manifest if manifest.exists() else place).stat().st_mtime
+
+
 def _whole(target: Path) -> Manifest | None:
     """The manifest of an output whose files are still those it was published with."""
     if not (target / MANIFEST).exists():
         return None
     manifest = read_manifest(target)
-    return manifest if hash_files(target) == manifest.files else None
+    if hash_files(target) != manifest.files:
+        return None
+    os.utime(target / MANIFEST)  # used now: pruning removes what was not used for longest
+    return manifest
 
 
 def _unwritable(target: Path, error: OSError) -> StorageError:

@@ -27,7 +27,7 @@ from metarec_core.reporting.status import (
     run_directory,
     save_status,
 )
-from metarec_core.storage import StageOutput
+from metarec_core.storage import StageOutput, prune
 from tasks.logs import shorten_expected_errors
 from tasks.tracking import TrackedRun, TrackingStore, night_run, open_store
 
@@ -134,6 +134,9 @@ def night(flow: str, config: Config, run_date: date | None) -> Iterator[Night]:
                 run.record(state="failed", error=_describe(error, run.status))
                 raise
             run.record(state="completed")
+        removed = prune(home, config.retention.outputs)
+        if removed:
+            get_run_logger().info("removed %d old stage outputs", len(removed))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from metarec_core.config.tree import (
     EpisodesConfig,
     GateConfig,
     RecommendConfig,
+    RetentionConfig,
     TrainingConfig,
     ValidationConfig,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "EpisodesConfig",
     "GateConfig",
     "RecommendConfig",
+    "RetentionConfig",
     "Section",
     "TrainingConfig",
     "ValidationConfig",

@@ -132,6 +132,13 @@ class RecommendConfig(Section):
     """Users scored at once; memory grows with it, lists do not change."""
 
 
+class RetentionConfig(Section):
+    """What is kept of old nights."""
+
+    outputs: int = Field(14, ge=1, le=10_000)
+    """Outputs of each stage that are kept, the last used ones; lists, models and runs all stay."""
+
+
 class Config(Section):
     """Every setting of a night."""
 
@@ -153,3 +160,5 @@ class Config(Section):
     """Gate between challenger and champion."""
     recommend: RecommendConfig = RecommendConfig()
     """Recommendation."""
+    retention: RetentionConfig = RetentionConfig()
+    """What is kept."""

@@ -1,6 +1,7 @@
 """Stages publish whole directories or nothing."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from metarec_core.storage import (
     build_stage,
     hash_directory,
     point_to,
+    prune,
     publishing,
     read_manifest,
 )
@@ -175,3 +177,14 @@ def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="again"):
         fails()
     assert (target / "a").read_text() == "old"
+
+
+def test_pruning_keeps_what_was_used_last(home: Home) -> None:
+    outputs = [build_stage(home, "clean", settings={"n": n}, build=write(str(n))) for n in range(4)]
+    for age, output in enumerate(outputs):
+        os.utime(output.path / MANIFEST, (1_000 + age, 1_000 + age))
+    build_stage(home, "clean", settings={"n": 0}, build=write("0"))  # used again
+    removed = prune(home, keep=2)
+    assert sorted(removed) == sorted(output.path for output in outputs[1:3])
+    assert outputs[0].path.is_dir()
+    assert outputs[3].path.is_dir()
