@@ -12,7 +12,7 @@ from metarec_core.reporting.status import RunStatus
 from metarec_core.storage import StageOutput
 from tasks.clean import clean, encode_features
 from tasks.episodes import sample_episodes
-from tasks.gate import gate, reigning_champion
+from tasks.gate import champion_of_dataset, gate, reigning_champion
 from tasks.ingest import ingest
 from tasks.night import Night, night
 from tasks.recommend import recommend_users
@@ -82,6 +82,7 @@ class Prepared:
 def prepare(run: Night) -> Prepared:
     """The stages that every flow begins with."""
     raw = ingest(run)
+    champion_of_dataset(run)
     validate(run, raw, raw, "raw")
     cleaned = clean(run, raw)
     validate(run, raw, cleaned, "clean")

@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import torch
 from prefect import task
@@ -24,10 +25,11 @@ from metarec_core.evaluation import (
     evaluate,
     summarise,
 )
+from metarec_core.ingest.descriptor import load_descriptor
 from metarec_core.reporting.status import ChampionStatus, GateStatus
 from metarec_core.schema import Columns
-from metarec_core.serving.audience import encode_users
-from metarec_core.serving.bundle import load_bundle
+from metarec_core.serving.audience import catalogue_positions, encode_users
+from metarec_core.serving.bundle import Bundle, load_bundle
 from metarec_core.storage import StageFacts, StageOutput, hash_directory
 from metarec_core.training.device import pick_device
 from tasks.figures import write_figures
@@ -36,10 +38,10 @@ from tasks.stage import COMPUTED, RETRIED, Stage, stage
 from tasks.tracking import (
     ChampionRef,
     Context,
-    champion,
     download_bundle,
     promote,
     register_challenger,
+    require_same_dataset,
 )
 from tasks.train import TRAINING_REPORT
 
@@ -56,9 +58,15 @@ def gate(
     episodes: StageOutput,
     trained: StageOutput,
 ) -> ChampionRef:
-    """Decide, register the challenger, move the alias, and return who is champion now."""
+    """Decide, register the challenger, move the alias, and return who is champion now.
+
+    Raises:
+        ModelError: If the champion serves another dataset.
+        StorageError: If the champion's files cannot be read: it is not judged unread.
+        ServiceError: If MLflow does not answer, or the champion changed meanwhile.
+    """
     config = night.config
-    reigning = champion(night.store)
+    reigning = champion_of_dataset(night)
     settings = {
         "gate": config.gate.model_dump(mode="json"),
         "support_sizes": list(config.episodes.support_sizes),
@@ -91,14 +99,23 @@ def gate(
     return ruling
 
 
+def champion_of_dataset(night: Night) -> ChampionRef | None:
+    """The champion; None if nothing was ever promoted. To be asked before anything is trained.
+
+    Raises:
+        ModelError: If it serves another dataset than the night's.
+    """
+    return require_same_dataset(night.store, load_descriptor(night.config.dataset.name).name)
+
+
 @task(name="champion", **RETRIED)
 def reigning_champion(night: Night) -> ChampionRef:
     """The champion as it is.
 
     Raises:
-        ModelError: If nothing was ever promoted.
+        ModelError: If nothing was ever promoted, or it serves another dataset.
     """
-    found = champion(night.store)
+    found = champion_of_dataset(night)
     if found is None:
         raise ModelError(
             "models:/metarec@champion",
@@ -187,27 +204,26 @@ class _Contest:
         return Contestant(name, figures, hash_directory(directory))
 
     def _defender(self, reigning: ChampionRef, tasks: Tasks, device: torch.device) -> Contestant:
-        """The champion on tonight's tasks, with its own catalogue and its own user encoder."""
-        try:
-            figures = self._as_it_serves(reigning, tasks, device)
-        except ModelError as error:
-            return Contestant(reigning.learner, None, reigning.content_hash, obstacle=error.found)
-        return Contestant(reigning.learner, figures, reigning.content_hash)
+        """The champion on tonight's tasks, with its own catalogue and its own user encoder.
 
-    def _as_it_serves(
-        self, reigning: ChampionRef, tasks: Tasks, device: torch.device
-    ) -> pl.DataFrame:
+        Files that cannot be read are no verdict: that raises. Files that came back whole, and do
+        not work with this code or on this catalogue, are an obstacle.
+        """
+        figures, obstacle = None, ""
         with tempfile.TemporaryDirectory() as scratch:
-            bundle = load_bundle(download_bundle(reigning, Path(scratch)), device)
+            files = download_bundle(self.night.store, reigning, Path(scratch))
+            try:
+                figures = self._as_it_serves(load_bundle(files, device), tasks, device)
+            except ModelError as error:
+                obstacle = error.found
+        return Contestant(reigning.learner, figures, reigning.content_hash, obstacle)
+
+    def _as_it_serves(self, bundle: Bundle, tasks: Tasks, device: torch.device) -> pl.DataFrame:
         users = pl.read_parquet(self.cleaned.path / "users.parquet")
         own_features = encode_users(bundle, tasks.user_ids, users)
         own = replace(tasks, data=replace(tasks.data, user_features=own_features))
-        learner = align(
-            bundle.learner,
-            bundle.catalogue[Columns.ITEM].to_list(),
-            tasks.catalogue[Columns.ITEM].to_list(),
-        )
-        return evaluate(
+        learner = align(bundle.learner, catalogue_positions(bundle.catalogue, tasks.catalogue))
+        figures = evaluate(
             learner,
             own.data,
             self._sample(own),
@@ -215,6 +231,11 @@ class _Contest:
             name="champion",
             rank_reserved=False,
         )
+        if bundle.split is None:
+            return figures
+        # Where the fractions have changed, tonight's test users may be those it was trained on.
+        untrained = np.flatnonzero(bundle.split.judges(tasks.user_ids))
+        return figures.filter(pl.col("user").is_in(untrained))
 
 
 def _overall(metrics: pl.DataFrame, learner: str) -> dict[str, float]:
@@ -249,7 +270,7 @@ def _apply(
         if name == challenger or verdict.promoted
     }
     if verdict.promoted:
-        return promote(night.store, registered[verdict.winner].version)
+        return promote(night.store, registered[verdict.winner].version, over=reigning)
     # The rule promotes someone where nobody reigns.
     assert reigning is not None
     return reigning

@@ -122,7 +122,7 @@ def night(flow: str, config: Config, run_date: date | None) -> Iterator[Night]:
             dataset=config.dataset.name,
             state="running",
             started_at=datetime.now(UTC),
-            paths=RunPaths(mlflow=tracked.url or store.uri, prefect=flow_url),
+            paths=RunPaths(mlflow=tracked.url or store.address, prefect=flow_url),
         )
         run = Night(home, config, run_date, tracked, status, started=started)
         run.record_paths(summary=str(run_directory(home, run_id) / "summary.md"))

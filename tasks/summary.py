@@ -27,9 +27,9 @@ from metarec_core.reporting.night import (
 from metarec_core.reporting.summary import render_summary
 from metarec_core.storage import code_version
 from tasks.clean import ACCOUNTING
+from tasks.findings import REPORT, read_report
 from tasks.gate import METRICS, read_verdict
 from tasks.night import Night
-from tasks.validate import REPORT, read_report
 
 _VERSIONED = ("prefect", "mlflow", "great_expectations", "duckdb", "polars", "torch")
 

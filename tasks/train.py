@@ -14,7 +14,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from metarec_core.episodes.split import Split
+from metarec_core.episodes.split import Split, SplitFractions
 from metarec_core.episodes.store import Tasks, load_tasks
 from metarec_core.errors import ModelError
 from metarec_core.features.encoder import FeatureEncoder
@@ -90,6 +90,10 @@ def _train_all(
                 user_encoder=user_encoder,
                 scale=tasks.data.scale,
                 dataset=dataset,
+                split=SplitFractions(
+                    validation=config.episodes.validation_fraction,
+                    test=config.episodes.test_fraction,
+                ),
             ),
             out / name,
         )

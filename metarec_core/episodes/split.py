@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import blake2b
 
@@ -18,8 +19,27 @@ class Split(IntEnum):
     TEST = 2
 
 
-# Not a setting: a champion of last month must never meet its training users among today's test
-# users, whatever seed or configuration tonight has.
+@dataclass(frozen=True, slots=True)
+class SplitFractions:
+    """How large the parts were when a model was trained; kept with it.
+
+    Attributes:
+        validation: Share of users that choose.
+        test: Share of users that judge.
+    """
+
+    validation: float
+    test: float
+
+    def judges(self, user_ids: Iterable[str]) -> npt.NDArray[np.bool_]:
+        """Which users were test users under these fractions, ``[U]``."""
+        judges: npt.NDArray[np.bool_] = (
+            split_users(user_ids, self.validation, self.test) == Split.TEST
+        )
+        return judges
+
+
+# Not a setting: whatever seed tonight has, nobody changes sides while the fractions stay.
 _SALT = b"metarec-split"
 
 
@@ -35,7 +55,9 @@ def split_users(
     """Split code of each user, ``[U]``.
 
     Test users lie at the low end of the hash, validation users at the high end: changing one
-    fraction moves no user between the other two parts.
+    fraction moves no user between the other two parts. Raising the test fraction does make test
+    users of former training users, whom an older model may have been trained on: it is judged
+    on those alone that were test users then as well (:meth:`SplitFractions.judges`).
     """
     places = np.fromiter((position(user) for user in user_ids), dtype=np.float64)
     codes = np.full(len(places), Split.TRAIN, dtype=np.int8)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from metarec_core.episodes.types import Support
+from metarec_core.episodes.types import IntArray, Support
 from metarec_core.errors import ModelError
 from metarec_core.evaluation.evaluate import Adaptable
 from metarec_core.learners.base import Predictor
@@ -15,7 +13,7 @@ from metarec_core.learners.base import Predictor
 _UNKNOWN_SCORE = torch.finfo(torch.float32).min
 
 
-def align(learner: Adaptable, known: Sequence[str], catalogue: Sequence[str]) -> AlignedLearner:
+def align(learner: Adaptable, own: IntArray) -> AlignedLearner:
     """Let a learner that was fitted on one catalogue answer in the indices of another.
 
     The support and the query keep tonight's items; what the learner never saw is dropped from the
@@ -27,22 +25,20 @@ def align(learner: Adaptable, known: Sequence[str], catalogue: Sequence[str]) ->
 
     Args:
         learner: A fitted learner.
-        known: Item ids of the catalogue it was fitted on, in its order.
-        catalogue: Item ids of tonight's catalogue, in its order.
+        own: The learner's index of each of tonight's items, ``[I]``; -1 where it has none (see
+            ``serving.audience.catalogue_positions``).
 
     Raises:
         ModelError: If the two catalogues share no item.
     """
-    places = {item: index for index, item in enumerate(known)}
-    own = torch.tensor([places.get(item, -1) for item in catalogue], dtype=torch.int64)
-    if not bool((own >= 0).any()):
+    if not (own >= 0).any():
         raise ModelError(
             f"champion {learner.name!r}",
-            found=f"none of tonight's {len(catalogue)} items among the {len(known)} it knows",
+            found=f"none of tonight's {len(own)} items among those it knows",
             wanted="at least one item in common",
             next_step="check that it was trained on this dataset; it cannot be compared otherwise",
         )
-    return AlignedLearner(learner, own)
+    return AlignedLearner(learner, torch.tensor(own))
 
 
 class AlignedLearner:

@@ -114,6 +114,9 @@ def bootstrap_interval(
     instead of Student quantiles. The expanded one reads the resampled means at the tail
     probability ``Phi(-sqrt(n/(n-1)) t)``, ``t`` Student's quantile with ``n - 1`` degrees of
     freedom, which mends both (Hesterberg 2015, "What Teachers Should Know About the Bootstrap").
+    With fewer than about ten users it is too narrow all the same, as no resample leaves their
+    range: that of two users misses the true mean every second time. What is to be proven needs
+    more users (``compare.MIN_USERS``).
 
     Args:
         values: One figure a user, ``[U]``, in a fixed order.
@@ -149,8 +152,8 @@ def _expanded_tail(tail: float, n_users: int) -> float:
 def _student_quantile(probability: float, degrees: int) -> float:
     """Student's quantile by the expansion 26.7.5 of Abramowitz & Stegun.
 
-    Its error is below 0.001 from 9 degrees of freedom on. With one to three it falls short, but
-    there the interval spans the extremes of the resamples anyway.
+    Its error is below 0.001 from 9 degrees of freedom on. With one to three it falls short, where
+    the interval spans the extremes of the resamples whatever the quantile.
     """
     z = NormalDist().inv_cdf(probability)
     terms = (

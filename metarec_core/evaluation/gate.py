@@ -36,24 +36,27 @@ def decide(
     lower than that of ``bias``, and its NDCG@10 higher than that of ``popularity``, by paired
     intervals that exclude zero; and at no single support size may such an interval lie wholly on
     the wrong side, so that a gain with many interactions cannot pay for a loss with few. With
-    few test users the intervals are wide and nothing can be shown: the simple method stays,
-    which is the safe mistake.
+    few test users the intervals are wide, and with fewer than ``MIN_USERS`` nothing counts as
+    shown: the simple method stays, which is the safe mistake.
 
     **Champion.** Here the burden is reversed: tonight's model has seen tonight's data, so the
     challenger needs only not to be *shown* worse, in NDCG@10 and in MAE: the interval must
     not lie wholly beyond ``config.champion_tolerance`` (relative to the champion's value) on
     the wrong side. A champion can thus drift down by steps too small to see, never below
-    the baselines.
+    the baselines. Where a champion stands, only two can follow it: the challenger that passes
+    both rules, or, if the champion is itself a baseline and the challenger fails, tonight's
+    edition of that baseline, unless it is shown worse by this rule; so that what is new can be
+    listed. In every other case the champion is kept.
 
     **Special cases.** Baselines that were not trained, or are the challenger itself, are not
     compared. With implicit feedback there is no error to judge: only NDCG@10 counts. With
     explicit feedback a challenger that predicts no value fails the comparison in MAE; a champion
-    that predicts none (a baseline) is compared in NDCG@10 alone. With no champion yet, or one
-    that cannot be evaluated on tonight's catalogue and so cannot serve it either, the challenger
-    becomes champion if it beats the baselines, otherwise the baseline with the best NDCG@10; where
-    neither judge was trained, whichever learner has the best NDCG@10, which is the challenger
-    if it was trained alone. A challenger with the champion's content hash leaves everything
-    as it is.
+    that predicts none (a baseline) is compared in NDCG@10 alone. With no champion yet the
+    challenger becomes champion if it beats the baselines, otherwise the baseline with the best
+    NDCG@10; where neither judge was trained, whichever learner has the best NDCG@10, which is the
+    challenger if it was trained alone. A champion that works no more with this code or catalogue
+    gives way to a challenger that beats the baselines; to one that does not it stays, and
+    somebody has to look. A challenger with the champion's content hash leaves everything as it is.
 
     The level of single comparisons is not corrected for their number: more demands can only keep
     a challenger back, never let a worse one through.
@@ -61,26 +64,36 @@ def decide(
     Args:
         challenger: The learner that wants to become champion.
         baselines: Every other learner of tonight, in order.
-        champion: The current one, evaluated on the same tasks; None if there is none yet.
+        champion: The current one, evaluated on the same tasks, those of users it was trained on
+            left out; None if there is none yet.
         feedback: What values mean.
         config: Level, resamples, tolerance.
         seed: Seed of the resamples.
     """
-    rival = champion if champion is not None and champion.tasks is not None else None
     comparisons = _against_baselines(challenger, baselines, feedback, config, seed)
-    if rival is not None:
-        comparisons += _against_champion(challenger, rival, feedback, config, seed)
+    if champion is not None and champion.tasks is not None:
+        comparisons += against_champion(
+            challenger, champion, feedback=feedback, config=config, seed=seed
+        )
     outcome: Outcome = "promoted"
     if champion is not None and challenger.is_same_model(champion):
         winner, outcome = champion, "unchanged"
     elif comparisons and all(comparison.passed for comparison in comparisons):
         winner = challenger
-    elif rival is not None:
-        winner, outcome = rival, "kept"
-    else:
+    elif champion is None:
         winner = _best(baselines if comparisons else [challenger, *baselines])
-        if champion is not None and winner.is_same_model(champion):
-            outcome = "unchanged"
+    else:
+        edition = _tonights_edition(champion, baselines)
+        refreshing = (
+            against_champion(edition, champion, feedback=feedback, config=config, seed=seed)
+            if edition
+            else []
+        )
+        comparisons += refreshing
+        if edition and all(comparison.passed for comparison in refreshing):
+            winner = edition
+        else:
+            winner, outcome = champion, "kept"
     return Verdict(
         verdict=outcome,
         promoted=outcome == "promoted",
@@ -109,18 +122,14 @@ def _against_baselines(
     ]
 
 
-def _against_champion(
-    challenger: Contestant,
-    champion: Contestant,
-    feedback: Feedback,
-    config: GateConfig,
-    seed: int,
-) -> list[Comparison]:
-    return [
-        against_champion(challenger, champion, metric, config=config, seed=seed)
-        for metric in judged_metrics(feedback)
-        if metric == NDCG or champion.has(metric)
-    ]
+def _tonights_edition(champion: Contestant, baselines: Sequence[Contestant]) -> Contestant | None:
+    """The baseline of the champion's name, if the champion could be judged and is not the same."""
+    if champion.tasks is None:
+        return None
+    return next(
+        (one for one in baselines if one.name == champion.name and not one.is_same_model(champion)),
+        None,
+    )
 
 
 def _best(contestants: Sequence[Contestant]) -> Contestant:

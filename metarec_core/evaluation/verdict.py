@@ -14,14 +14,15 @@ class Demand(StrEnum):
     """What a comparison asks of the challenger."""
 
     BETTER = "better"
-    """The interval of the difference lies wholly on the right side of zero."""
+    """The interval of the difference lies wholly on the right side of zero, and enough users were
+    compared."""
 
     NOT_WORSE = "not worse"
     """The interval does not lie wholly on the wrong side of the tolerance."""
 
 
 class Comparison(BaseModel):
-    """The challenger against one opponent in one metric, on the same users."""
+    """A learner of tonight against one opponent in one metric, on the same users."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,6 +31,7 @@ class Comparison(BaseModel):
     """Tasks of this support size; null for all sizes together."""
     demand: Demand
     challenger: str
+    """The challenger's name, or that of tonight's edition of a champion that is a baseline."""
     opponent: str
     """A baseline's name, or ``champion``."""
     challenger_value: float | None

@@ -9,6 +9,7 @@ from metarec_core.evaluation.compare import (
     JUDGES,
     MAE,
     METRIC_TITLES,
+    MIN_USERS,
     Contestant,
     judged_metrics,
 )
@@ -35,8 +36,9 @@ def describe_rule(config: GateConfig, feedback: Feedback) -> str:
         f"{config.confidence:.0%} bootstrap interval over users excludes zero for all support "
         "sizes together, and lies wholly on the wrong side at none of them. Against the "
         f"champion, on the same tasks, the interval in {names} must not lie wholly {loss}. "
-        "With no champion, a challenger that fails leaves the place to the baseline with the "
-        "best NDCG@10."
+        f"Fewer than {MIN_USERS} users prove nothing. A challenger that fails leaves the place to "
+        "the champion, or, if that is a baseline, to tonight's edition of it unless the same "
+        "comparison shows it worse; with no champion, to the baseline with the best NDCG@10."
     )
 
 
@@ -51,27 +53,46 @@ def explain(
     """Why ``winner`` is champion from now on, in a sentence with the figures that decided."""
     if champion is not None and challenger.is_same_model(champion):
         return f"{challenger.name} is the champion itself, to the byte; nothing changes."
-    obstacle = ""
-    if champion is not None and champion.tasks is None:
-        cause = champion.obstacle or "it does not fit tonight's data"
-        obstacle = f" The champion ({champion.name}) could not be evaluated: {cause}."
-    if not comparisons:
+    remark = _remark(winner, champion, comparisons)
+    unjudged = "no baseline that the gate asks for was trained"
+    if champion is None and not comparisons:
         return (
-            f"{winner.name} becomes champion: no baseline that the gate asks for was trained, "
-            f"and no learner of tonight has a better NDCG@10.{obstacle}"
+            f"{winner.name} becomes champion: {unjudged}, "
+            f"and no learner of tonight has a better NDCG@10.{remark}"
         )
-    failed = [comparison for comparison in comparisons if not comparison.passed]
-    if not failed:
+    if winner is challenger:
         proof = "; ".join(_figures(c, config) for c in comparisons if c.support_size is None)
-        return f"{challenger.name} becomes champion: {proof}.{obstacle}"
+        return f"{challenger.name} becomes champion: {proof}.{remark}"
+    failed = [c for c in comparisons if not c.passed and c.challenger == challenger.name]
     # The overall comparison says most; single sizes are named when it holds.
     overall = [c for c in failed if c.support_size is None]
-    proof = "; ".join(_figures(c, config) for c in overall or failed)
+    proof = "; ".join(_figures(c, config) for c in overall or failed) or unjudged
     if winner is champion:
         outcome = f"the champion ({winner.name}) stays"
+    elif champion is not None:
+        outcome = f"tonight's edition of the champion ({winner.name}) takes its place"
     else:
         outcome = f"{winner.name}, the baseline with the best NDCG@10, becomes champion"
-    return f"{challenger.name} is not promoted: {proof}; {outcome}.{obstacle}"
+    return f"{challenger.name} is not promoted: {proof}; {outcome}.{remark}"
+
+
+def _remark(
+    winner: Contestant, champion: Contestant | None, comparisons: Sequence[Comparison]
+) -> str:
+    """What was not compared with the champion, and why."""
+    if champion is None:
+        return ""
+    if champion.tasks is None:
+        cause = champion.obstacle or "it does not fit tonight's data"
+        way_out = (
+            " It stays until a challenger beats the baselines, or the alias 'champion' is deleted."
+            if winner is champion
+            else ""
+        )
+        return f" The champion ({champion.name}) could not be evaluated: {cause}.{way_out}"
+    if not any(comparison.opponent == "champion" for comparison in comparisons):
+        return f" With the champion fewer than {MIN_USERS} users could be compared."
+    return ""
 
 
 def _figures(comparison: Comparison, config: GateConfig) -> str:
@@ -89,6 +110,8 @@ def _figures(comparison: Comparison, config: GateConfig) -> str:
         else f"{config.confidence:.0%} interval {comparison.low:+.4f} to {comparison.high:+.4f}"
     )
     wanted = "" if comparison.passed else f", wanted {_wanted(comparison, config)}"
+    if comparison.n_users < MIN_USERS:
+        wanted = f", wanted at least {MIN_USERS}"
     return (
         f"{title}{where} {comparison.challenger_value:.4f} against {comparison.opponent}'s "
         f"{comparison.opponent_value:.4f} (difference {comparison.difference:+.4f}, {interval}, "

@@ -14,6 +14,7 @@ import polars as pl
 from metarec_core.episodes.types import ValueScale
 from metarec_core.errors import DatasetError, StorageError
 from metarec_core.home import Home
+from metarec_core.ranking.publication import LISTS
 from metarec_core.schema import Columns
 from metarec_core.storage import MANIFEST
 
@@ -43,7 +44,7 @@ def read_list(home: Home, user_id: str, run_date: date | None = None) -> Publish
         DatasetError: If nothing was published for that date, or not for that user.
     """
     name = f"{Columns.RUN_DATE}={run_date}" if run_date else "latest"
-    path = home.lists / name / "recommendations.parquet"
+    path = home.lists / name / LISTS
     if not path.exists():
         dates = sorted(place.name.partition("=")[2] for place in home.lists.glob("run_date=*"))
         raise DatasetError(

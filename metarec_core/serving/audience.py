@@ -9,6 +9,7 @@ import polars as pl
 
 from metarec_core.episodes.store import Tasks
 from metarec_core.episodes.types import FloatArray, IntArray, InteractionMatrix
+from metarec_core.errors import ModelError
 from metarec_core.ranking.request import Audience
 from metarec_core.schema import Columns
 from metarec_core.serving.bundle import Bundle
@@ -20,11 +21,13 @@ class Translation:
 
     Attributes:
         audience: Every user, in the order of the tasks.
+        candidates: Items of the model that tonight's catalogue still holds, ascending indices.
         unknown_items: Items of tonight that the model has never seen.
         ignored_interactions: Interactions with them.
     """
 
     audience: Audience
+    candidates: IntArray
     unknown_items: int
     ignored_interactions: int
 
@@ -36,8 +39,20 @@ def audience_of(bundle: Bundle, tasks: Tasks, users: pl.DataFrame) -> Translatio
         bundle: The model.
         tasks: Tonight's tasks.
         users: Cleaned users with their feature columns, in any order.
+
+    Raises:
+        ModelError: If the model knows none of tonight's items.
     """
     own = catalogue_positions(bundle.catalogue, tasks.catalogue)
+    candidates = np.sort(own[own >= 0])
+    if not len(candidates):
+        raise ModelError(
+            f"model of {bundle.dataset}",
+            found=f"none of tonight's {len(own)} items among the {len(bundle.catalogue)} it knows",
+            wanted="at least one item in common",
+            next_step="check the item ids of the source; if they are meant to be new, train "
+            "('metarec run') and delete the alias 'champion' of the old model",
+        )
     matrix = tasks.data.interactions
     histories = translate(matrix, own)
     return Translation(
@@ -46,6 +61,7 @@ def audience_of(bundle: Bundle, tasks: Tasks, users: pl.DataFrame) -> Translatio
             histories=histories,
             user_features=encode_users(bundle, tasks.user_ids, users),
         ),
+        candidates=candidates,
         unknown_items=int((own < 0).sum()),
         ignored_interactions=len(matrix.items) - len(histories.items),
     )

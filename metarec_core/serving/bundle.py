@@ -14,17 +14,18 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from metarec_core.episodes.split import SplitFractions
 from metarec_core.episodes.types import ValueScale
 from metarec_core.errors import ConfigError, ModelError
 from metarec_core.features.encoder import FeatureEncoder
 from metarec_core.learners.base import Learner
 from metarec_core.learners.registry import learner_class
 from metarec_core.schema import Columns
-from metarec_core.storage import hash_file
+from metarec_core.storage import code_version, hash_file
 
 FORMAT = "metarec-bundle"
-FORMAT_VERSION = 1
-"""Raised when files change such that older code would misread them."""
+FORMAT_VERSION = 2
+"""Raised when files change such that other code would misread them, a learner's tensors too."""
 
 _INDEX = "bundle.json"
 _WEIGHTS = "weights.safetensors"
@@ -45,6 +46,7 @@ class Bundle:
         user_encoder: Turns user features into the learner's input.
         scale: What values mean, and which are legal.
         dataset: Name of the dataset it was trained on.
+        split: How users were divided in training; None: unknown, taken to be as at present.
         device: Where the learner computes; not saved.
     """
 
@@ -54,6 +56,7 @@ class Bundle:
     user_encoder: FeatureEncoder
     scale: ValueScale
     dataset: str
+    split: SplitFractions | None = None
     device: torch.device = _CPU
 
 
@@ -86,6 +89,7 @@ def save_bundle(bundle: Bundle, directory: Path) -> None:
             "config": bundle.learner.config.model_dump(mode="json"),
         },
         "scale": asdict(bundle.scale),
+        "split": asdict(bundle.split) if bundle.split else None,
         "files": {name: hash_file(directory / name) for name in files},
     }
     text = json.dumps(index, indent=2, sort_keys=True)
@@ -100,12 +104,12 @@ def load_bundle(directory: Path, device: torch.device = _CPU) -> Bundle:
         device: Where the learner is to compute.
 
     Raises:
-        ModelError: If a file is missing or damaged, or the format is another one.
+        ModelError: If a file is missing or damaged, or another version of metarec made them.
     """
     index = _read_index(directory / _INDEX)
     _check_files(directory, index["files"])
     try:
-        scale = dict(index["scale"])
+        scale, split = dict(index["scale"]), index.get("split")
         return Bundle(
             learner=_learner(directory, index["learner"], device),
             learner_name=index["learner"]["name"],
@@ -113,6 +117,7 @@ def load_bundle(directory: Path, device: torch.device = _CPU) -> Bundle:
             user_encoder=FeatureEncoder.load(directory, _ENCODER),
             scale=ValueScale.from_json(scale),
             dataset=index["dataset"],
+            split=SplitFractions(**split) if split else None,
             device=device,
         )
     except (
@@ -139,12 +144,21 @@ def _learner(directory: Path, described: Mapping[str, Any], device: torch.device
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise _unusable(
+        raise _foreign(
             f"settings of learner {described['name']} in {directory / _INDEX}",
             f"{where}: {first['msg']}",
-            "settings that this version of metarec knows",
         ) from error
-    return kind.from_state(config, load_file(directory / _WEIGHTS), device)
+    subject = f"tensors of learner {described['name']} in {directory / _WEIGHTS}"
+    stored = load_file(directory / _WEIGHTS)
+    try:
+        learner = kind.from_state(config, stored, device)
+        known = set(learner.state())
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise _foreign(subject, f"{type(error).__name__}: {error}") from error
+    # What the code passes over in silence it does not know either.
+    if strange := sorted(known ^ set(stored)):
+        raise _foreign(subject, f"other names: {', '.join(strange)}")
+    return learner
 
 
 def _read_index(path: Path) -> dict[str, Any]:
@@ -158,7 +172,7 @@ def _read_index(path: Path) -> dict[str, Any]:
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise _unusable(f"model bundle {path}", "JSON of something else", wanted)
     if index.get("version") != FORMAT_VERSION:
-        raise _unusable(f"model bundle {path}", f"format version {index.get('version')}", wanted)
+        raise _foreign(f"model bundle {path}", f"format version {index.get('version')}")
     missing = sorted({"dataset", "learner", "scale", "files"} - set(index))
     if missing or not isinstance(index["files"], dict):
         raise _unusable(f"model bundle {path}", f"no {', '.join(missing) or 'file list'}", wanted)
@@ -174,6 +188,16 @@ def _check_files(directory: Path, hashes: Mapping[str, str]) -> None:
             raise _unusable(
                 f"model file {path}", "other content than was saved", "the bytes that were saved"
             )
+
+
+def _foreign(subject: str, found: str) -> ModelError:
+    return ModelError(
+        subject,
+        found=f"made by another version of metarec ({found})",
+        wanted=f"format version {FORMAT_VERSION} as metarec {code_version()} writes it",
+        next_step="train a model with 'metarec run'; if that does not become champion, delete the "
+        "alias 'champion' of this one and run again, or go back to the version that made it",
+    )
 
 
 def _unusable(subject: str, found: str, wanted: str) -> ModelError:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -91,11 +91,19 @@ class Checkpoint:
     def _read(self, device: torch.device) -> dict[str, Any] | None:
         if self._path is None or not self._path.exists():
             return None
-        try:
-            state: dict[str, Any] = torch.load(self._path, map_location=device, weights_only=True)
-        except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
+        if not _is_intact(self._path):
             # A disk that failed in the middle: training anew is right, only slower.
-            logger.warning("checkpoint %s is damaged (%s): starting anew", self._path, error)
+            logger.warning("checkpoint %s is damaged: training begins anew", self._path)
             self._path.unlink()
             return None
+        state: dict[str, Any] = torch.load(self._path, map_location=device, weights_only=True)
         return state
+
+
+def _is_intact(path: Path) -> bool:
+    """Whether every member of the archive that PyTorch wrote has its checksum."""
+    try:
+        with ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (BadZipFile, OSError):
+        return False

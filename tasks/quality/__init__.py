@@ -23,6 +23,7 @@ Great Expectations is imported on the first judgement (it takes three seconds), 
 from tasks.quality.judge import Options, judge
 from tasks.quality.report import Failure, QualityReport, Severity
 from tasks.quality.stages import Minimums, validate_recommendations, validate_tables
+from tasks.quality.suites import fingerprint
 
 __all__ = [
     "Failure",
@@ -30,6 +31,7 @@ __all__ = [
     "Options",
     "QualityReport",
     "Severity",
+    "fingerprint",
     "judge",
     "validate_recommendations",
     "validate_tables",

@@ -24,12 +24,14 @@ SELECT users.user_id, least(parameters.k, whole.n - coalesce(history.n, 0)) AS l
 FROM users
 LEFT JOIN (
     SELECT user_id, count(DISTINCT item_id) AS n
-    FROM interactions SEMI JOIN catalogue USING (item_id) GROUP BY user_id
+    FROM interactions SEMI JOIN catalogue USING (item_id) SEMI JOIN items USING (item_id)
+    GROUP BY user_id
 ) AS history USING (user_id)
-CROSS JOIN (SELECT count(*) AS n FROM catalogue) AS whole
+CROSS JOIN (SELECT count(*) AS n FROM catalogue SEMI JOIN items USING (item_id)) AS whole
 CROSS JOIN parameters
 """
-"""Length of each user's list: k, or every item the user has not seen if those are fewer."""
+"""Length of each user's list: k, or every candidate the user has not seen if those are fewer.
+Candidates are items of the model's catalogue that tonight's tables still hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +116,15 @@ def validate_recommendations(
     """Judge lists before they are published.
 
     Every user of the clean tables is expected to have a list: of length ``k``, or of all items
-    that the user has not seen if those are fewer.
+    that the user has not seen if those are fewer. Items are those that the model knows and the
+    clean tables hold.
 
     Args:
         parquet: The lists.
         home: Where Data Docs are published.
         clean: Output of the clean stage: users, items, and interactions that count as seen.
-        catalogue: Parquet file with the ``item_id`` of every item that the model can recommend;
-            a champion of an earlier night knows fewer items than tonight's tables.
+        catalogue: Parquet file with the ``item_id`` of every item that the model knows; that of
+            a champion of an earlier night may lack new items and hold some that are gone.
         k: Length of a list.
         run_date: Date that every row must bear.
         options: Limits, and whether Data Docs are published.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metarec_core.errors import ConfigError
+from metarec_core.storage import hash_file, hash_json
 
 EXPECTATIONS = Path(__file__).resolve().parents[2] / "expectations"
 QUERY = "unexpected_rows_expectation"
@@ -41,6 +42,16 @@ def read_suite(name: str) -> dict[str, Any]:
             next_step=f"restore expectations/{path.name}",
         ) from error
     return suite
+
+
+def fingerprint() -> str:
+    """Hash of the suites and of the code that judges by them, neither of which is in the core.
+
+    A stage that judges has it in its key: what was judged by other rules is judged again.
+    """
+    judges = Path(__file__).parent
+    files = sorted((*judges.glob("*.py"), *EXPECTATIONS.glob("*.json")))
+    return hash_json({path.name: hash_file(path) for path in files})
 
 
 def columns_of(expectation: Mapping[str, Any]) -> list[str]:

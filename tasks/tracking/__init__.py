@@ -6,7 +6,13 @@ uses MLflow's "active run": every call names its run, so tasks may run in any th
 
 from tasks.tracking.interface import requirements
 from tasks.tracking.lineage import Context
-from tasks.tracking.registry import CHALLENGER, champion, promote, register_challenger
+from tasks.tracking.registry import (
+    CHALLENGER,
+    champion,
+    promote,
+    register_challenger,
+    require_same_dataset,
+)
 from tasks.tracking.runs import TrackedRun, night_run, stage_run
 from tasks.tracking.store import EXPERIMENT, TrackingStore, open_store
 from tasks.tracking.versions import (
@@ -33,6 +39,7 @@ __all__ = [
     "open_store",
     "promote",
     "register_challenger",
+    "require_same_dataset",
     "requirements",
     "stage_run",
 ]

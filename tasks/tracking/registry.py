@@ -15,9 +15,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, get_model_info
 
 import metarec_core
-from metarec_core.errors import ModelError
+from metarec_core.errors import ModelError, ServiceError, StorageError
 from metarec_core.serving.bundle import load_bundle
-from metarec_core.storage import code_version
+from metarec_core.storage import code_version, hash_directory
 from tasks.tracking.interface import input_example, requirements, signature
 from tasks.tracking.naming import flat_numbers
 from tasks.tracking.store import TrackingStore
@@ -26,7 +26,6 @@ from tasks.tracking.versions import (
     CHAMPION,
     MODEL_NAME,
     ChampionRef,
-    bundle_hash,
     model_version,
     readable,
     reference,
@@ -65,7 +64,7 @@ def register_challenger(
     Raises:
         ModelError: If the bundle is damaged, or the model does not predict its own example.
     """
-    content = bundle_hash(bundle_dir)
+    content = hash_directory(bundle_dir)
     found = _registered(store, content)
     if found is None:
         tags = {
@@ -82,14 +81,29 @@ def register_challenger(
     return found
 
 
-def promote(store: TrackingStore, version: int) -> ChampionRef:
+def promote(store: TrackingStore, version: int, *, over: ChampionRef | None) -> ChampionRef:
     """Point the alias ``champion`` at a version.
+
+    Args:
+        store: Where.
+        version: The new champion.
+        over: The champion that it was judged against; None if there was none.
 
     Raises:
         ModelError: If there is no such version.
+        ServiceError: If somebody has moved the alias meanwhile; it is left as it is.
     """
     found = model_version(store, version)
+    expected = over.version if over else None
     with store.guarded(f"set alias {CHAMPION}"):
+        target = _champion_target(store)
+        if target != expected:
+            raise ServiceError(
+                f"alias {CHAMPION!r} of the model {MODEL_NAME!r}",
+                found=f"{_version_text(target)}: the champion changed while this night was judged",
+                wanted=f"{_version_text(expected)}, which version {version} was judged against",
+                next_step="run again: finished stages are reused, and the new champion is judged",
+            )
         store.client.set_registered_model_alias(MODEL_NAME, CHAMPION, str(version))
     return found
 
@@ -105,6 +119,36 @@ def champion(store: TrackingStore) -> ChampionRef | None:
     return None if target is None else model_version(store, target)
 
 
+def require_same_dataset(store: TrackingStore, dataset: str) -> ChampionRef | None:
+    """The champion, if it serves ``dataset``; None if there has been none yet.
+
+    One store has one champion, so that ``models:/metarec@champion`` needs no more to be known.
+    Called before anything is trained: another dataset must not take its place unasked.
+
+    Raises:
+        ModelError: If the champion serves another dataset; see also :func:`champion`.
+    """
+    found = champion(store)
+    if found is not None and found.dataset != dataset:
+        command = (
+            f"from mlflow import MlflowClient; MlflowClient({store.address!r})"
+            f".delete_registered_model_alias({MODEL_NAME!r}, {CHAMPION!r})"
+        )
+        raise ModelError(
+            f"dataset {dataset!r}",
+            found=f"a home whose champion (version {found.version}) serves dataset "
+            f"{found.dataset!r}",
+            wanted="one dataset in a home and its MLflow store",
+            next_step=f"use another METAREC_HOME (or MLFLOW_TRACKING_URI) for {dataset!r}; or, to "
+            f'give this one to it for good, delete the alias: python -c "{command}"',
+        )
+    return found
+
+
+def _version_text(version: int | None) -> str:
+    return "no version" if version is None else f"version {version}"
+
+
 def _registered(store: TrackingStore, content: str) -> ChampionRef | None:
     """The newest intact version of the same bundle under the same code."""
     wanted = (
@@ -116,9 +160,9 @@ def _registered(store: TrackingStore, content: str) -> ChampionRef | None:
     for version in sorted(versions, key=lambda item: int(item.version), reverse=True):
         found = reference(version)
         try:
-            with readable(found):
+            with readable(store, found):
                 get_model_info(found.uri)
-        except ModelError as error:
+        except StorageError as error:
             _logger.warning("%s; it is registered again", error)
         else:
             return found
@@ -129,6 +173,7 @@ def _register(
     store: TrackingStore, bundle_dir: Path, run_id: str, tags: dict[str, str]
 ) -> ChampionRef:
     bundle = load_bundle(bundle_dir)
+    tags = tags | {"dataset": bundle.dataset}
     example = input_example(bundle)
     with store.guarded("log the model"):
         # Left to itself Model.log puts models into whatever experiment the process calls active.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ class TrackingStore:
     """An opened store: plain text, so it may travel between tasks, threads and processes.
 
     Attributes:
-        uri: Tracking and registry URI.
+        uri: Tracking and registry URI; may hold a password, so what is shown is ``address``.
         experiment_id: The experiment that holds every night.
         ui: Address of the MLflow pages that show this store, without a trailing slash; None
             when no server is known.
@@ -51,6 +52,16 @@ class TrackingStore:
     uri: str
     experiment_id: str
     ui: str | None
+
+    @property
+    def address(self) -> str:
+        """The URI without a user's name and password."""
+        return without_credentials(self.uri)
+
+    @property
+    def is_server(self) -> bool:
+        """Whether a server answers, not a database."""
+        return _is_server(self.uri)
 
     @property
     def client(self) -> MlflowClient:
@@ -100,12 +111,12 @@ def open_store(home: Home, *, ui: str | None = None) -> TrackingStore:
         logging.getLogger(logger).setLevel(logging.WARNING)
     uri = home.mlflow_uri
     _point_mlflow_at(uri)
-    remote = urlparse(uri).scheme in {"http", "https"}
+    remote = _is_server(uri)
     try:
         experiment = _experiment(MlflowClient(uri, uri), None if remote else home.mlflow)
     except _FAILURES as error:
         raise _store_error(uri, "open the store", error) from error
-    base = uri if remote else ui
+    base = without_credentials(uri) if remote else ui
     return TrackingStore(uri, experiment.experiment_id, base.rstrip("/") if base else None)
 
 
@@ -175,16 +186,16 @@ def _check_artifacts(experiment: Experiment, wanted: Path) -> None:
 
 
 def _store_error(uri: str, action: str, error: Exception) -> MetarecError:
-    text = " ".join(str(error).split())[:400]
-    if urlparse(uri).scheme in {"http", "https"}:
+    text = without_credentials(" ".join(str(error).split()))[:400]
+    if _is_server(uri):
         return ServiceError(
-            f"MLflow server {_without_password(uri)}",
+            f"MLflow server {without_credentials(uri)}",
             found=f"could not {action}: {text}",
             wanted="a server that answers",
             next_step="start it ('make up'), or correct MLFLOW_TRACKING_URI",
         )
     return StorageError(
-        f"MLflow store {_without_password(uri)}",
+        f"MLflow store {without_credentials(uri)}",
         found=f"could not {action}: {text}",
         wanted="a database that this user can read and write",
         next_step="check the file's permissions and free space; a damaged one can be moved away, "
@@ -192,6 +203,14 @@ def _store_error(uri: str, action: str, error: Exception) -> MetarecError:
     )
 
 
-def _without_password(uri: str) -> str:
-    parsed = urlparse(uri)
-    return uri.replace(f":{parsed.password}@", ":***@") if parsed.password else uri
+def _is_server(uri: str) -> bool:
+    return urlparse(uri).scheme in {"http", "https"}
+
+
+def without_credentials(text: str) -> str:
+    """``text`` with the user and password of every address in it removed.
+
+    >>> without_credentials("no answer from http://me:se@cret@host:5000/api")
+    'no answer from http://host:5000/api'
+    """
+    return re.sub(r"(?<=://)[^/?#\s]+@", "", text)

@@ -16,9 +16,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import get_model_info
 from pydantic import BaseModel, ConfigDict
 
-from metarec_core.errors import ModelError
-from metarec_core.storage import hash_file, hash_json
-from tasks.tracking.store import TrackingStore
+from metarec_core.errors import ModelError, StorageError
+from metarec_core.storage import hash_directory
+from tasks.tracking.store import TrackingStore, without_credentials
 
 MODEL_NAME = "metarec"
 CHAMPION = "champion"
@@ -33,6 +33,8 @@ class ChampionRef(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: int
+    dataset: str
+    """Name of the dataset that it was trained on."""
     learner: str
     content_hash: str
     """Hash of the bundle's files."""
@@ -71,19 +73,22 @@ def model_version(store: TrackingStore, version: int) -> ChampionRef:
     return reference(found)
 
 
-def download_bundle(ref: ChampionRef, into: Path) -> Path:
+def download_bundle(store: TrackingStore, ref: ChampionRef, into: Path) -> Path:
     """Copy a version's bundle to ``into/bundle`` and return that directory.
 
+    What comes back is whole, byte for byte: that it cannot be loaded has another cause.
+
     Raises:
-        ModelError: If the version's files are missing, damaged or not those registered.
+        StorageError: If the version's files are missing, damaged or not those registered.
+        ServiceError: If the store is a server that does not answer.
     """
     into.mkdir(parents=True, exist_ok=True)
     target = into / "bundle"
-    with readable(ref), tempfile.TemporaryDirectory(dir=into) as scratch:
+    with readable(store, ref), tempfile.TemporaryDirectory(dir=into) as scratch:
         info = get_model_info(ref.uri)
         inside = info.flavors["python_function"]["artifacts"]["bundle"]["path"]
         whole = mlflow.artifacts.download_artifacts(ref.uri, dst_path=scratch)
-        found = bundle_hash(Path(whole) / inside)
+        found = hash_directory(Path(whole) / inside)
         if found != ref.content_hash:
             raise _unreadable(ref, f"files with hash {found[:12]}, not {ref.content_hash[:12]}")
         shutil.rmtree(target, ignore_errors=True)
@@ -101,6 +106,7 @@ def reference(version: ModelVersion) -> ChampionRef:
     try:
         return ChampionRef(
             version=int(version.version),
+            dataset=tags["dataset"],
             learner=tags["learner"],
             content_hash=tags["content_hash"],
             code_version=tags["code_version"],
@@ -114,40 +120,36 @@ def reference(version: ModelVersion) -> ChampionRef:
             f"models:/{MODEL_NAME}/{version.version}",
             found=f"tags that metarec does not know ({type(error).__name__}: {error})",
             wanted="a version registered by metarec",
-            next_step=f"point the alias {CHAMPION!r} at another version in MLflow's pages",
+            next_step=f"point the alias {CHAMPION!r} at another version in MLflow's pages, "
+            "or delete the alias: the next run then chooses a champion anew",
         ) from error
 
 
 @contextmanager
-def readable(ref: ChampionRef) -> Iterator[None]:
-    """Turn what MLflow and the file system say of missing files into a ModelError."""
-    try:
-        yield
-    except (MlflowException, OSError, KeyError) as error:
-        raise _unreadable(ref, f"{type(error).__name__}: {error}") from error
-
-
-def _unreadable(ref: ChampionRef, found: str) -> ModelError:
-    return ModelError(
-        ref.uri,
-        found=" ".join(found.split())[:400],
-        wanted="the files that were registered",
-        next_step=f"restore MLflow's artifacts, or point the alias {CHAMPION!r} at another version",
-    )
-
-
-def bundle_hash(directory: Path) -> str:
-    """Hash over the names and bytes of a bundle's files.
+def readable(store: TrackingStore, ref: ChampionRef) -> Iterator[None]:
+    """Turn what MLflow and the file system say of missing files into a StorageError.
 
     Raises:
-        ModelError: If there are none.
+        StorageError: If the files cannot be had.
+        ServiceError: If a server does not answer.
     """
-    files = sorted(path for path in directory.rglob("*") if path.is_file())
-    if not files:
-        raise ModelError(
-            f"bundle {directory}",
-            found="no files" if directory.exists() else "no such directory",
-            wanted="a directory written by save_bundle",
-            next_step="run the training stage again",
-        )
-    return hash_json({path.relative_to(directory).as_posix(): hash_file(path) for path in files})
+    with store.guarded(f"read the files of {ref.uri}"):
+        try:
+            yield
+        except MlflowException as error:
+            # A server that is down says nothing of the files: that is for the guard to tell.
+            if store.is_server and error.error_code not in ABSENT:
+                raise
+            raise _unreadable(ref, f"{type(error).__name__}: {error}") from error
+        except (OSError, KeyError) as error:
+            raise _unreadable(ref, f"{type(error).__name__}: {error}") from error
+
+
+def _unreadable(ref: ChampionRef, found: str) -> StorageError:
+    return StorageError(
+        f"files of {ref.uri}",
+        found=without_credentials(" ".join(found.split()))[:400],
+        wanted="the files that were registered",
+        next_step="see that MLflow's artifacts can be read; restore what is lost, or point "
+        f"the alias {CHAMPION!r} at another version",
+    )

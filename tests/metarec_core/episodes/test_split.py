@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metarec_core.episodes.split import Split, split_users
+from metarec_core.episodes.split import Split, SplitFractions, split_users
 
 IDS = [str(number) for number in range(4000)]
 
@@ -32,3 +32,13 @@ def test_more_validation_users_leave_test_users_alone(small: float, large: float
     few, many = split_users(IDS[:300], small, 0.2), split_users(IDS[:300], large, 0.2)
     assert ((few == Split.TEST) == (many == Split.TEST)).all()
     assert ((few == Split.VALIDATION) <= (many == Split.VALIDATION)).all()
+
+
+def test_users_who_judge_under_both_fractions_were_never_trained_on() -> None:
+    old, tonight = SplitFractions(0.1, 0.1), SplitFractions(0.05, 0.3)
+    both = old.judges(IDS) & tonight.judges(IDS)
+    # Raising the fraction made judges of users that the old model was trained on.
+    trained = split_users(IDS, old.validation, old.test) == Split.TRAIN
+    assert (tonight.judges(IDS) & trained).any()
+    assert not (both & trained).any()
+    assert both.sum() == old.judges(IDS).sum()

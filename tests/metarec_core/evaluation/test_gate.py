@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from metarec_core.config.tree import GateConfig
 from metarec_core.evaluation import Contestant, Demand, Verdict, decide
+from metarec_core.evaluation.compare import MIN_USERS
 from metarec_core.schema import Feedback
 
 CONFIG = GateConfig(resamples=200)
@@ -73,14 +74,41 @@ def test_a_loss_at_one_support_size_is_not_paid_by_the_others(contestant, baseli
     assert "NDCG@10 at support size 0" in verdict.reason
 
 
-def test_few_users_prove_nothing(contestant) -> None:
+@pytest.mark.parametrize("n_users", [1, 2, 4, MIN_USERS - 1])
+def test_few_users_prove_nothing(contestant, n_users) -> None:
+    """However large the gain and small the noise."""
     few = [
-        contestant("popularity", ndcg=0.40, mae=None, n_users=4, noise=0.1),
-        contestant("bias", mae=0.75, n_users=4, noise=0.1),
+        contestant("popularity", ndcg=0.40, mae=None, n_users=n_users),
+        contestant("bias", ndcg=0.20, mae=0.75, n_users=n_users),
     ]
-    verdict = judge(contestant("gaussian", ndcg=0.41, mae=0.74, n_users=4, noise=0.1), few)
-    assert verdict.winner == "popularity"
-    assert "4 users" in verdict.reason
+    for seed in range(20):
+        best = contestant("gaussian", ndcg=0.80, mae=0.30, n_users=n_users, seed=seed)
+        verdict = judge(best, few)
+        assert verdict.winner == "popularity"
+        assert f"{n_users} user" in verdict.reason
+        assert f"wanted at least {MIN_USERS}" in verdict.reason
+        assert {c.support_size for c in verdict.comparisons} == {None}
+
+
+def test_enough_users_err_no_more_often_than_they_say(contestant) -> None:
+    """One in forty by the level; with ten users a little more may be forgiven."""
+    wrong = 0
+    for seed in range(300):
+        pair = [
+            contestant(name, ndcg=0.4, mae=None, n_users=MIN_USERS, noise=0.1, seed=seed)
+            for name in ("gaussian", "popularity")
+        ]
+        wrong += judge(*pair[:1], pair[1:], feedback=Feedback.IMPLICIT).comparisons[0].passed
+    assert wrong / 300 <= 0.05
+
+
+def test_few_users_in_common_with_the_champion_show_no_loss(contestant, baselines) -> None:
+    good = contestant("gaussian", ndcg=0.45, mae=0.72)
+    far_better = contestant("gaussian", ndcg=0.60, mae=0.50, n_users=MIN_USERS - 1)
+    verdict = judge(good, baselines, far_better)
+    assert verdict.promoted
+    assert "fewer than 10 users could be compared" in verdict.reason
+    assert judge(good, baselines, contestant("gaussian", ndcg=0.6, mae=0.5)).verdict == "kept"
 
 
 def test_an_equal_challenger_replaces_the_champion_and_a_worse_one_does_not(
@@ -102,9 +130,32 @@ def test_an_equal_challenger_replaces_the_champion_and_a_worse_one_does_not(
 
 
 def test_a_challenger_below_the_baselines_leaves_the_champion(contestant, baselines) -> None:
-    champion = contestant("popularity", ndcg=0.35, mae=None, seed=5)
+    champion = contestant("gaussian", ndcg=0.35, mae=0.72, seed=5)
     verdict = judge(contestant("gaussian", ndcg=0.38, mae=0.72), baselines, champion)
-    assert (verdict.verdict, verdict.winner) == ("kept", "popularity")
+    assert (verdict.verdict, verdict.winner) == ("kept", "gaussian")
+
+
+@pytest.mark.parametrize(
+    ("reigning_ndcg", "same_bytes", "outcome"),
+    [(0.40, False, "promoted"), (0.40, True, "kept"), (0.44, False, "kept")],
+)
+def test_a_baseline_that_reigns_is_followed_by_tonight_s_edition_unless_worse(
+    contestant, baselines, reigning_ndcg, same_bytes, outcome
+) -> None:
+    tonight = contestant("popularity", ndcg=0.40, mae=None, content_hash="p2")
+    old_hash = "p2" if same_bytes else "p1"
+    old = contestant("popularity", ndcg=reigning_ndcg, mae=None, seed=5, content_hash=old_hash)
+    verdict = judge(
+        contestant("gaussian", ndcg=0.38, mae=0.72), [tonight, baselines[1]], champion=old
+    )
+    assert (verdict.verdict, verdict.winner) == (outcome, "popularity")
+    assert verdict.promoted == (outcome == "promoted")
+    if outcome == "promoted":
+        assert "tonight's edition of the champion (popularity) takes its place" in verdict.reason
+        last = verdict.comparisons[-1]
+        assert (last.challenger, last.opponent, last.passed) == ("popularity", "champion", True)
+    else:
+        assert "the champion (popularity) stays" in verdict.reason
 
 
 def test_a_champion_without_forecasts_is_compared_by_lists_alone(contestant, baselines) -> None:
@@ -125,20 +176,21 @@ def test_the_same_bytes_change_nothing(contestant, baselines) -> None:
     assert judge(unknown, baselines, unknown).verdict == "promoted"
 
 
-def test_a_champion_that_cannot_be_evaluated_is_replaced(contestant, baselines) -> None:
+def test_a_champion_that_cannot_be_evaluated_gives_way_to_proof_alone(
+    contestant, baselines
+) -> None:
     stranger = Contestant("gaussian", None, obstacle="none of tonight's items is known to it")
     verdict = judge(contestant("gaussian", ndcg=0.45, mae=0.72), baselines, stranger)
     assert verdict.promoted
     assert "could not be evaluated: none of tonight's items" in verdict.reason
     fallen = judge(contestant("gaussian", ndcg=0.2, mae=0.72), baselines, stranger)
-    assert (fallen.promoted, fallen.winner) == (True, "popularity")
-    same = contestant("popularity", ndcg=0.4, mae=None, content_hash="p")
-    unchanged = judge(
-        contestant("gaussian", ndcg=0.2, mae=0.72),
-        [same, baselines[1]],
-        Contestant("popularity", None, content_hash="p"),
+    assert (fallen.verdict, fallen.promoted, fallen.winner) == ("kept", False, "gaussian")
+    assert "or the alias 'champion' is deleted" in fallen.reason
+    baseline = judge(
+        contestant("gaussian", ndcg=0.2, mae=0.72), baselines, Contestant("popularity", None)
     )
-    assert (unchanged.verdict, unchanged.promoted) == ("unchanged", False)
+    assert (baseline.verdict, baseline.promoted) == ("kept", False)
+    assert judge(contestant("gaussian", ndcg=0.9, mae=0.1), [], stranger).verdict == "kept"
 
 
 def test_a_learner_alone(contestant) -> None:

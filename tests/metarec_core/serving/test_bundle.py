@@ -4,14 +4,18 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
+from metarec_core.episodes.split import SplitFractions
 from metarec_core.errors import ModelError
 from metarec_core.learners.registry import LEARNERS
 from metarec_core.serving.bundle import Bundle, load_bundle, save_bundle
 from metarec_core.serving.recommender import Recommender
+from metarec_core.storage import hash_file
 
 
 @pytest.fixture
@@ -81,6 +85,7 @@ def edited(saved: Path, **changes: object) -> Path:
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
+        ({"version": 1}, r"made by another version of metarec \(format version 1\)"),
         ({"version": 99}, "format version 99"),
         ({"format": "pickle"}, "something else"),
         ({"learner": {"name": "oracle", "config": {}}}, "oracle"),
@@ -93,6 +98,38 @@ def edited(saved: Path, **changes: object) -> Path:
 def test_a_foreign_bundle_is_refused(saved: Path, changes: dict, found: str) -> None:
     with pytest.raises(ModelError, match=found):
         load_bundle(edited(saved, **changes))
+
+
+@pytest.mark.parametrize("name", sorted(LEARNERS))
+@pytest.mark.parametrize("change", ["renamed", "more"])
+def test_tensors_of_another_version_are_refused(
+    name: str, change: str, bundles: dict[str, Bundle], tmp_path: Path
+) -> None:
+    save_bundle(bundles[name], tmp_path)
+    weights = tmp_path / "weights.safetensors"
+    tensors = load_file(weights)
+    first = sorted(tensors)[0]
+    if change == "renamed":
+        tensors[f"{first}_of_old"] = tensors.pop(first)
+    else:
+        tensors["forgotten"] = tensors[first].clone()
+    save_file(tensors, weights)
+    files = json.loads((tmp_path / "bundle.json").read_text())["files"]
+    edited(tmp_path, files=files | {weights.name: hash_file(weights)})
+    with pytest.raises(ModelError, match="made by another version of metarec"):
+        load_bundle(tmp_path)
+
+
+def test_the_split_of_training_is_kept_and_may_be_unknown(
+    bundles: dict[str, Bundle], tmp_path: Path
+) -> None:
+    split = SplitFractions(validation=0.1, test=0.2)
+    save_bundle(replace(bundles["bias"], split=split), tmp_path)
+    assert load_bundle(tmp_path).split == split
+    index = json.loads((tmp_path / "bundle.json").read_text())
+    del index["split"]
+    (tmp_path / "bundle.json").write_text(json.dumps(index))
+    assert load_bundle(tmp_path).split is None
 
 
 def test_an_index_without_its_parts_is_refused(saved: Path) -> None:

@@ -92,7 +92,7 @@ def recommendations() -> pl.DataFrame:
 
 
 def unseen(user: int) -> list[str]:
-    """Items of the model's catalogue that a user has no interaction with."""
+    """Items that the model and the tables hold and a user has no interaction with."""
     return [
         f"i{(user + step) % ITEMS}"
         for step in range(seen(user), ITEMS)
@@ -106,8 +106,10 @@ def healthy_tables() -> Tables:
         "interactions": interactions(),
         "users": side_table("user_id", "u", USERS),
         "items": side_table("item_id", "i", ITEMS),
-        # The model is older than the tables and does not know the last item.
-        "catalogue": pl.DataFrame({"item_id": [f"i{item}" for item in range(ITEMS - 1)]}),
+        # The model is older than the tables: it knows an item that is gone, and not the last one.
+        "catalogue": pl.DataFrame(
+            {"item_id": [*(f"i{item}" for item in range(ITEMS - 1)), "gone"]}
+        ),
         "recommendations": recommendations(),
     }
 

@@ -94,6 +94,7 @@ ROW_FAULTS: dict[str, dict[str, Fault]] = {
         "users_present": lambda rows: [],
         "users_known": renamed,
         "catalogue_known": put(1, item_id="i8"),
+        "items_known": put(1, item_id="gone"),
         "no_seen_items": seen,
         "score_finite": put(0, score=math.inf),
         "score_falls_with_rank": put(1, score=4.5, reasons=[]),
@@ -240,17 +241,6 @@ def test_fault_of_a_table_is_caught_by_its_expectation_alone(
     assert failures[0].severity == declared(suite, expectation)["severity"]
 
 
-def test_recommended_item_that_has_left_the_tables_is_a_warning_alone(
-    healthy: Tables, judged: Callable[..., QualityReport]
-) -> None:
-    healthy["items"] = healthy["items"].filter(pl.col("item_id") != "i4")
-    report = judged("recommendations", healthy)
-    assert report.success
-    [warning] = report.warnings
-    assert warning.expectation == "items_known"
-    assert {row["item_id"] for row in warning.rows} == {"i4"}
-
-
 def test_nan_is_seen_although_parquet_statistics_leave_it_out(
     healthy: Tables, judged: Callable[..., QualityReport]
 ) -> None:
@@ -278,8 +268,7 @@ def test_every_expectation_has_a_fault(suite: str) -> None:
     _, table = table_of(suite)
     names = [one["meta"]["name"] for one in read_suite(suite)["expectations"]]
     assert len(set(names)) == len(names)
-    elsewhere = {"items_known"} if suite == "recommendations" else set()
-    assert set(names) == {*ROW_FAULTS[table], *TABLE_FAULTS[table], *elsewhere} - not_asked(suite)
+    assert set(names) == {*ROW_FAULTS[table], *TABLE_FAULTS[table]} - not_asked(suite)
 
 
 @pytest.mark.parametrize("kind", ["raw", "clean", "recommendations"])

@@ -1,4 +1,4 @@
-"""One SQLite store for all tests of this folder: a new one costs seconds of migrations."""
+"""A published stage and small fitted models, to be tracked and registered."""
 
 from __future__ import annotations
 
@@ -18,21 +18,6 @@ from metarec_core.learners.registry import learner_class
 from metarec_core.schema import FeatureKind, Feedback
 from metarec_core.serving.bundle import Bundle, save_bundle
 from metarec_core.storage import StageFacts, StageOutput, build_stage
-from tasks.tracking import TrackingStore, open_store
-
-UI = "http://127.0.0.1:5001"
-
-
-@pytest.fixture(scope="session")
-def tracking_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    return Home(tmp_path_factory.mktemp("tracking") / "home with space").ensure()
-
-
-@pytest.fixture(scope="session")
-def store(tracking_home: Home) -> TrackingStore:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        return open_store(tracking_home, ui=f"{UI}/")
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,14 @@ from mlflow.pyfunc.scoring_server import predictions_to_json
 
 from metarec_core.config import Config
 from metarec_core.errors import ConfigError
-from tasks.tracking import ChampionRef, TrackingStore, night_run, promote, register_challenger
+from tasks.tracking import (
+    ChampionRef,
+    TrackingStore,
+    champion,
+    night_run,
+    promote,
+    register_challenger,
+)
 from tasks.tracking.interface import SERVING_DISTRIBUTIONS
 
 ROOT = Path(__file__).parents[3]
@@ -183,7 +190,7 @@ def test_files_hold_no_pickle(store: TrackingStore, registered: dict[str, Champi
 def test_a_stranger_needs_only_the_stated_requirements(
     store: TrackingStore, registered: dict[str, ChampionRef], tmp_path: Path
 ) -> None:
-    ref = promote(store, registered["bias"].version)
+    ref = promote(store, registered["bias"].version, over=champion(store))
     file = mlflow.pyfunc.get_model_dependencies(ref.uri)
     stated = Path(file).read_text().split()
     assert [line.partition("==")[0] for line in stated] == list(SERVING_DISTRIBUTIONS)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -41,7 +42,8 @@ def test_a_night_says_what_it_ran_with(store: TrackingStore, tmp_path: Path) -> 
     assert run.data.tags["prefect.flow_run_url"] == "http://prefect/f-1"
     assert run.data.tags["dataset"] == "ml-100k"
     assert run.data.tags["code_version"].startswith("0.")
-    assert run.data.params["episodes.support_sizes"] == "[0, 1, 2, 5, 10, 20]"
+    sizes = json.loads(run.data.params["episodes.support_sizes"])
+    assert tuple(sizes) == Config().episodes.support_sizes
     file = store.client.download_artifacts(night.run_id, "config.yaml", str(tmp_path))
     assert Config.model_validate(yaml.safe_load(Path(file).read_text())) == Config()
 

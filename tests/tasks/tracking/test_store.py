@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,6 +25,36 @@ def test_opening_again_gives_the_same_store(store: TrackingStore, tracking_home:
 def test_links_lead_to_the_page_of_a_run(store: TrackingStore) -> None:
     url = f"http://127.0.0.1:5001/#/experiments/{store.experiment_id}/runs/abc"
     assert store.run_url("abc") == url
+
+
+@pytest.mark.parametrize(
+    "credentials", ["", "user@", "user:secret@", "user:se@cret@", ":secret@"], ids=str
+)
+def test_no_password_is_ever_shown(
+    credentials: str,
+    store: TrackingStore,
+    tracking_home: Home,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    uri = f"http://{credentials}127.0.0.1:9"
+    shown = TrackingStore(uri, "1", None).address
+    assert shown == "http://127.0.0.1:9"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    try:
+        with pytest.raises(ServiceError, match=r"127\.0\.0\.1:9") as caught:
+            open_store(Home(tmp_path))
+        monkeypatch.setattr(
+            "tasks.tracking.store._experiment", lambda *_: SimpleNamespace(experiment_id="1")
+        )
+        opened = open_store(Home(tmp_path))
+    finally:
+        monkeypatch.undo()
+        open_store(tracking_home)
+    assert "cret" not in str(caught.value)
+    assert "user" not in str(caught.value)
+    assert opened.run_url("abc") == "http://127.0.0.1:9/#/experiments/1/runs/abc"
 
 
 def test_without_a_server_there_is_no_link(store: TrackingStore) -> None:
