@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -100,9 +99,9 @@ def _tasks_version() -> str:
 
 
 def may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Whether a failure may be gone in a moment: a server, a lock, a full disk; never bad data."""
+    """Whether a failure may be gone in a moment: a server, a lock; never bad data."""
     error = state.result(raise_on_failure=False)
-    return isinstance(error, (ServiceError, OSError, sqlite3.OperationalError))
+    return isinstance(error, (ServiceError, OSError))
 
 
 RETRIED: dict[str, Any] = {

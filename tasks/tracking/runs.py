@@ -80,14 +80,20 @@ class TrackedRun:
         self._send(metrics)
 
     def log_epoch(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Stream metrics while training; they are sent in batches, at most every 2 seconds."""
+        """Stream metrics while training; they are sent in batches, at most every 2 seconds.
+
+        Best effort: hours of training are worth more than a curve that a server did not take.
+        """
         now = _now_ms()
         self._pending += [
             Metric(name, value, now, step) for name, value in flat_numbers(metrics).items()
         ]
         waited = time.monotonic() - self._flushed
         if waited >= _FLUSH_SECONDS or len(self._pending) >= _FLUSH_METRICS:
-            self.flush()
+            try:
+                self.flush()
+            except MetarecError as error:
+                _logger.warning("metrics up to step %d were not logged: %s", step, error)
 
     def flush(self) -> None:
         """Send the metrics that :meth:`log_epoch` still holds."""

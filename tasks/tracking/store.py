@@ -194,6 +194,14 @@ def _store_error(uri: str, action: str, error: Exception) -> MetarecError:
             wanted="a server that answers",
             next_step="start it ('make up'), or correct MLFLOW_TRACKING_URI",
         )
+    if "database is locked" in text:
+        # Somebody else writes: a service that is busy, and a second try may find it free.
+        return ServiceError(
+            f"MLflow store {without_credentials(uri)}",
+            found=f"could not {action}: another process holds the database",
+            wanted="a database that is free within a few seconds",
+            next_step="run again; if it happens often, 'make up' and use its MLflow server",
+        )
     return StorageError(
         f"MLflow store {without_credentials(uri)}",
         found=f"could not {action}: {text}",

@@ -14,8 +14,11 @@ import pytest
 import yaml
 from matplotlib.figure import Figure
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
+import tasks.tracking.runs as runs_module
 from metarec_core.config import Config
+from metarec_core.errors import ServiceError
 from metarec_core.home import Home
 from metarec_core.storage import StageOutput
 from tasks.tracking import TrackedRun, TrackingStore, night_run, stage_run
@@ -121,7 +124,9 @@ def test_stages_in_threads_do_not_mix(store: TrackingStore) -> None:
 KILLED = """
 import os, signal, sys
 from datetime import date
+import tasks.tracking.runs as runs_module
 from metarec_core.config import Config
+from metarec_core.errors import ServiceError
 from metarec_core.home import Home
 from tasks.tracking import night_run, open_store, stage_run
 store = open_store(Home.from_environment())
@@ -175,3 +180,27 @@ def test_a_process_is_told_from_a_later_one_with_its_number() -> None:
     if mark.started:
         assert not ProcessMark(mark.host, mark.pid, "1").is_alive()
     assert ProcessMark.parse("") is None
+
+
+def test_training_survives_a_store_that_takes_no_metrics(store, caplog, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise MlflowException("database is locked")
+
+    with night_run(store, config=Config(), run_date=date(2026, 3, 2)) as run:
+        monkeypatch.setattr(runs_module, "_FLUSH_SECONDS", 0.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(store.client, "log_batch", refuse)
+            run.log_epoch(1, {"loss": 0.5})
+        run.log_epoch(2, {"loss": 0.4})
+    assert "step 1 were not logged" in caplog.text
+    history = store.client.get_metric_history(run.run_id, "loss")
+    assert [point.step for point in history] == [2]
+
+
+def test_a_locked_database_is_a_service_that_is_busy(store):
+    def busy() -> None:
+        with store.guarded("log"):
+            raise MlflowException("(sqlite3.OperationalError) database is locked")
+
+    with pytest.raises(ServiceError, match="another process holds"):
+        busy()
