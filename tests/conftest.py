@@ -1,6 +1,7 @@
-"""What tests in several folders need: shared data, and a small dataset of one's own."""
+"""What tests in several folders need: shared data, a small dataset of one's own, free ports."""
 
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,17 @@ import polars as pl
 import pytest
 import yaml
 
+from metarec_core.home import HOME_VARIABLE, Home
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the tools silent, and Prefect out of the developer's own home, from before import."""
+    variables = Home(config.cache.mkdir("metarec-home")).environment()
+    del variables[HOME_VARIABLE]  # each test has one of its own
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +33,19 @@ def shared_data() -> Path:
     if os.environ.get("METAREC_REQUIRE_SHARED") == "1":
         pytest.fail(f"{reason}, and METAREC_REQUIRE_SHARED=1 asks for it")
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Finds a port that nobody listens on."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        return port
+
+    return find
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,38 +24,22 @@ QUICK = [
 ]
 
 
-def environment(home: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
-    kept.pop("MLFLOW_TRACKING_URI", None)
-    return kept | {"METAREC_HOME": str(home), "OMP_NUM_THREADS": "1"}
-
-
-def command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "flows.cli", *words]
-
-
-def metarec(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*words), env=environment(home), capture_output=True, text=True, timeout=280
-    )
-
-
 def settings(dataset) -> list[str]:
     pairs = [f"dataset.name={dataset.descriptor}", *QUICK]
     return [word for pair in pairs for word in ("--set", pair)]
 
 
-def test_help_names_every_command(tmp_path: Path) -> None:
-    text = metarec(tmp_path, "--help").stdout
+def test_help_names_every_command(metarec, tmp_path: Path) -> None:
+    text = metarec.run(tmp_path, "--help").stdout
     for name in ("demo", "run", "recommend", "show", "status", "data", "config", "up", "down"):
         assert f" {name} " in text
 
 
-def test_config_prints_a_file_that_config_takes(tmp_path: Path) -> None:
-    printed = metarec(tmp_path, "config", "--set", "seed=11").stdout
+def test_config_prints_a_file_that_config_takes(metarec, tmp_path: Path) -> None:
+    printed = metarec.run(tmp_path, "config", "--set", "seed=11").stdout
     file = tmp_path / "night.yaml"
     file.write_text(printed)
-    again = metarec(tmp_path, "config", "--config", str(file)).stdout
+    again = metarec.run(tmp_path, "config", "--config", str(file)).stdout
     assert "seed: 11" in again
     assert again == printed
 
@@ -72,89 +57,176 @@ def test_config_prints_a_file_that_config_takes(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_have_one_clear_message_and_an_exit_code(
-    tmp_path: Path, words: list[str], code: int, expected: str
+    metarec, tmp_path: Path, words: list[str], code: int, expected: str
 ) -> None:
-    result = metarec(tmp_path / "home", *words)
+    result = metarec.run(tmp_path / "home", *words)
     assert result.returncode == code, result.stderr
     assert expected in result.stderr
     assert "Traceback" not in result.stderr
     assert result.stderr.count("error: ") == 1
 
 
-def test_an_error_is_json_where_json_was_asked_for(tmp_path: Path) -> None:
-    result = metarec(tmp_path / "home", "status", "--json")
+def test_an_error_is_json_where_json_was_asked_for(metarec, tmp_path: Path) -> None:
+    result = metarec.run(tmp_path / "home", "status", "--json")
     assert result.returncode == 5
     assert json.loads(result.stdout)["error"]["kind"] == "StorageError"
 
 
-def test_a_home_that_cannot_be_written_is_named(tmp_path: Path, own_dataset) -> None:
+def test_a_home_that_cannot_be_written_is_named(metarec, tmp_path: Path, own_dataset) -> None:
     (tmp_path / "file").write_text("in the way")
-    result = metarec(tmp_path / "file" / "home", "run", *settings(own_dataset))
+    result = metarec.run(tmp_path / "file" / "home", "run", *settings(own_dataset))
     assert result.returncode == 5
     assert "METAREC_HOME" in result.stderr
     assert "Traceback" not in result.stderr
 
 
+@dataclass(frozen=True)
+class Uninterrupted:
+    """A night that nobody killed: the command, and what it left to its readers."""
+
+    words: list[str]
+    status: dict[str, Any]
+    lists: bytes
+    champion: str
+
+    @property
+    def stages(self) -> list[str]:
+        return [stage["name"] for stage in self.status["stages"]]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    metarec, tmp_path_factory: pytest.TempPathFactory, make_own_dataset: Callable
+) -> Uninterrupted:
+    root = tmp_path_factory.mktemp("uninterrupted")
+    dataset = make_own_dataset(root / "shop")
+    words = ["run", "--json", "--date", "2026-03-02", *settings(dataset)]
+    done = metarec.run(root / "home", *words)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lists = published(root / "home")
+    assert lists
+    return Uninterrupted(words, json.loads(done.stdout), lists, champion(root / "home"))
+
+
 @pytest.mark.slow
 @pytest.mark.e2e
-@pytest.mark.timeout(900)
-def test_a_killed_night_resumes_and_publishes_the_same_bytes(tmp_path: Path, own_dataset) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    words = ["run", "--json", "--date", "2026-03-02", *settings(own_dataset)]
-    uninterrupted = metarec(whole, *words)
-    assert uninterrupted.returncode == 0, uninterrupted.stderr
+@pytest.mark.timeout(600)
+def test_a_night_killed_in_training_resumes_it_and_publishes_the_same_bytes(
+    metarec, tmp_path: Path, uninterrupted: Uninterrupted
+) -> None:
+    home = tmp_path / "home"
+    process = metarec.start(home, *uninterrupted.words)
+    kill_once(process, home, "lake/train/.*.scratch/gaussian/checkpoint.pt")
+    assert published(home) is None
+    interrupted = last_run(metarec, home)
+    assert interrupted["state"] == "interrupted"
 
-    process = subprocess.Popen(
-        command(*words),
-        env=environment(killed),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    kill_in_training(process, killed)
-    assert not (killed / "lists" / "latest").exists()
-    assert last_run(killed)["state"] == "running"
-
-    resumed = metarec(killed, *words)
-    assert resumed.returncode == 0, resumed.stderr
+    resumed = metarec.run(home, *uninterrupted.words)
+    assert resumed.returncode == 0, resumed.stderr[-2000:]
     status = json.loads(resumed.stdout)
-    reused = {stage["name"]: stage["reused"] for stage in status["stages"]}
-    assert [name for name, found in reused.items() if not found] == ["train", "gate", "recommend"]
-    epochs = training_epochs(killed, status)
+    assert built(status) == ["train", "gate", "recommend"]
+    epochs = training_epochs(home, status)
     assert epochs[-1] == 12
     assert epochs[0] > 1, "training began anew"
-    files = [home / "lists" / "latest" / "recommendations.parquet" for home in (whole, killed)]
-    assert files[0].read_bytes() == files[1].read_bytes()
+    assert published(home) == uninterrupted.lists
+    assert champion(home) == uninterrupted.champion
 
-    shown = metarec(killed, "show", "c1")
+    shown = metarec.run(home, "show", "c1")
     assert shown.returncode == 0
     assert "Article" in shown.stdout
-    as_json = json.loads(metarec(killed, "show", "c219", "--json").stdout)
+    as_json = json.loads(metarec.run(home, "show", "c219", "--json").stdout)
     assert len(as_json) == 10
-    assert json.loads(metarec(killed, "status", "--json").stdout) == status
+    assert last_run(metarec, home) == status
+    # What became of the killed run does not change with the one after it.
+    assert last_run(metarec, home, interrupted["run_id"])["state"] == "interrupted"
 
 
-def kill_in_training(process: subprocess.Popen[bytes], home: Path) -> None:
-    """SIGKILL to the process, and to the server it started, once there is a checkpoint."""
+@pytest.mark.slow
+@pytest.mark.e2e
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("stage", ["clean", "gate", "recommend"])
+def test_a_night_killed_after_a_stage_repeats_none_and_publishes_the_same_bytes(
+    metarec, tmp_path: Path, uninterrupted: Uninterrupted, stage: str
+) -> None:
+    home = tmp_path / "home"
+    process = metarec.start(home, *uninterrupted.words)
+    kill_once(process, home, f"lake/{stage}/*/manifest.json")
+    finished = {path.parents[1].name for path in (home / "lake").glob("*/*/manifest.json")}
+    assert stage in finished
+    assert stage == "recommend" or "recommend" not in finished, "it was killed too late"
+    # Readers find nothing or the whole, and there is a champion only once there is a verdict.
+    assert published(home) in ((None, uninterrupted.lists) if stage == "recommend" else (None,))
+    reigning = champion(home)
+    assert reigning == (uninterrupted.champion if stage == "recommend" else None)
+    interrupted = last_run(metarec, home)
+    assert interrupted["state"] == "interrupted"
+    assert "completed" not in metarec.run(home, "status").stdout.splitlines()[0]
+
+    resumed = metarec.run(home, *uninterrupted.words)
+    assert resumed.returncode == 0, resumed.stderr[-2000:]
+    status = json.loads(resumed.stdout)
+    assert status["state"] == "completed"
+    # Where there is a champion by now the verdict has another subject: it is found anew.
+    stale = {"gate"} if reigning else set()
+    assert built(status) == [
+        name for name in uninterrupted.stages if name not in finished or name in stale
+    ]
+    assert published(home) == uninterrupted.lists
+    assert champion(home) == uninterrupted.champion
+
+
+def kill_once(process: subprocess.Popen[bytes], home: Path, pattern: str) -> None:
+    """SIGKILL to the process, and to the server it started, as soon as a file is there."""
     deadline = time.monotonic() + 240
-    while not list((home / "lake" / "train").glob(".*.scratch/gaussian/checkpoint.pt")):
+    while not any(home.glob(pattern)):
         assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline, "no checkpoint within four minutes"
-        time.sleep(0.02)
+        assert time.monotonic() < deadline, f"no {pattern} within four minutes"
+        time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def last_run(home: Path) -> dict[str, Any]:
-    return json.loads((home / "runs" / "latest" / "status.json").read_text())
+def published(home: Path) -> bytes | None:
+    """Bytes of the newest lists; None where there is nothing for a reader, not even a part."""
+    latest = home / "lists" / "latest"
+    if not latest.is_symlink():
+        return None
+    assert (latest / "manifest.json").is_file()
+    return (latest / "recommendations.parquet").read_bytes()
+
+
+def champion(home: Path) -> str | None:
+    """Content hash of the model in service."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        version = tracking(home).get_model_version_by_alias("metarec", "champion")
+    except MlflowException:
+        return None
+    return version.tags["content_hash"]
+
+
+def tracking(home: Path):
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
+    return MlflowClient(uri, uri)
+
+
+def last_run(metarec, home: Path, *run_id: str) -> dict[str, Any]:
+    done = metarec.run(home, "status", *run_id, "--json")
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+def built(status: dict[str, Any]) -> list[str]:
+    """Stages that the run did not find ready."""
+    return [stage["name"] for stage in status["stages"] if not stage["reused"]]
 
 
 def training_epochs(home: Path, status: dict[str, Any]) -> list[int]:
     """Steps that the resumed night's training logged to MLflow."""
-    from mlflow import MlflowClient
-
-    uri = f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
-    client = MlflowClient(uri, uri)
+    client = tracking(home)
     experiment = client.get_experiment_by_name("metarec")
     night = status["paths"]["mlflow"].rpartition("/")[2]
     nested = client.search_runs([experiment.experiment_id], f"tags.mlflow.parentRunId = '{night}'")

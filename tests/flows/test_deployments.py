@@ -1,6 +1,7 @@
 """deployments.yaml means what it says: Prefect passes over a key that it does not know."""
 
 import importlib
+import json
 import time
 import urllib.error
 import zoneinfo
@@ -8,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import yaml
 from prefect.cli.deploy._models import (
@@ -134,3 +136,43 @@ def test_the_api_refuses_a_parameter_out_of_bounds(stack, name):
         )
     assert refusal.value.code == 409
     assert "recommend.k" in refusal.value.read().decode()
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+@pytest.mark.timeout(600)
+def test_a_run_that_the_api_asks_for_is_completed_by_the_worker(stack, own_dataset):
+    deployment = call(f"{stack.api}/deployments/name/nightly/nightly")["id"]
+    config = {
+        "dataset": {"name": str(own_dataset.descriptor)},
+        "learners": {"gaussian": {"loop": {"epochs": 2}}},
+        "training": {"threads": 1},
+        "recommend": {"k": 4},
+    }
+    asked = call(
+        f"{stack.api}/deployments/{deployment}/create_flow_run",
+        {"parameters": {"config": config, "run_date": "2026-03-02"}},
+    )
+    run, deadline = asked, time.monotonic() + 420
+    while run["state_type"] in {"SCHEDULED", "PENDING", "RUNNING"}:
+        assert time.monotonic() < deadline, f"still {run['state_name']} after seven minutes"
+        time.sleep(1)
+        run = call(f"{stack.api}/flow_runs/{asked['id']}")
+    assert run["state_type"] == "COMPLETED", run["state"]["message"]
+
+    tasks = call(f"{stack.api}/task_runs/filter", {"flow_runs": {"id": {"any_": [asked["id"]]}}})
+    assert {task["state_type"] for task in tasks} == {"COMPLETED"}
+    assert {"ingest", "validate", "clean", "meta-train", "gate", "recommend"} <= {
+        task["name"].rpartition("-")[0] for task in tasks
+    }
+    artifacts = call(
+        f"{stack.api}/artifacts/filter", {"flow_runs": {"id": {"any_": [asked["id"]]}}}
+    )
+    assert {"summary", "mlflow-run"} <= {artifact["key"] for artifact in artifacts}
+
+    published = stack.home.lists / "run_date=2026-03-02"
+    manifest = json.loads((published / "manifest.json").read_text())
+    assert asked["id"] in manifest["prefect_flow_run"]
+    lists = pl.read_parquet(published / "recommendations.parquet", hive_partitioning=False)
+    assert lists["user_id"].n_unique() == 220
+    assert lists["rank"].max() == 4

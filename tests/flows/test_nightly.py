@@ -13,7 +13,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-from prefect.testing.utilities import prefect_test_harness
 
 from metarec_core.config import Config, load_config
 from metarec_core.errors import (
@@ -78,12 +77,6 @@ class World:
             "champion": found.uri if found else "",
             "lists": hash_directory(published.parent) if published.exists() else "",
         }
-
-
-@pytest.fixture(scope="session")
-def prefect() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=180):
-        yield
 
 
 @pytest.fixture(scope="module")
