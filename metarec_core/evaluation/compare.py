@@ -136,6 +136,15 @@ def against_champion(
     ]
 
 
+def is_shown_worse(comparison: Comparison) -> bool:
+    """Whether the interval lies wholly on the wrong side of zero, or there is nothing to judge."""
+    if comparison.low is None or comparison.high is None:
+        return True
+    if comparison.metric in _LOWER_IS_BETTER:
+        return comparison.low > 0.0
+    return comparison.high < 0.0
+
+
 def _is_evidence(comparison: Comparison) -> bool:
     return comparison.n_users >= MIN_USERS
 

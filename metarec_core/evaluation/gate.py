@@ -10,10 +10,12 @@ import polars as pl
 from metarec_core.config.tree import GateConfig
 from metarec_core.evaluation.compare import (
     JUDGES,
+    MIN_USERS,
     NDCG,
     Contestant,
     against_baseline,
     against_champion,
+    is_shown_worse,
     judged_metrics,
 )
 from metarec_core.evaluation.verdict import Comparison, Outcome, Verdict
@@ -52,9 +54,11 @@ def decide(
     compared. With implicit feedback there is no error to judge: only NDCG@10 counts. With
     explicit feedback a challenger that predicts no value fails the comparison in MAE; a champion
     that predicts none (a baseline) is compared in NDCG@10 alone. With no champion yet the
-    challenger becomes champion if it beats the baselines, otherwise the baseline with the best
-    NDCG@10; where neither judge was trained, whichever learner has the best NDCG@10, which is the
-    challenger if it was trained alone. A champion that works no more with this code or catalogue
+    challenger becomes champion if it beats the baselines, otherwise whichever learner has the
+    best NDCG@10, the challenger among them unless a baseline is shown to be better over all
+    tasks: proof is asked of who would replace something, and there is nothing to replace.
+    Where neither judge was trained, the best NDCG@10 decides alone. A champion that works no more
+    with this code or catalogue
     gives way to a challenger that beats the baselines; to one that does not it stays, and
     somebody has to look. A challenger with the champion's content hash leaves everything as it is.
 
@@ -81,7 +85,8 @@ def decide(
     elif comparisons and all(comparison.passed for comparison in comparisons):
         winner = challenger
     elif champion is None:
-        winner = _best(baselines if comparisons else [challenger, *baselines])
+        # Baselines first: of equals the simpler one.
+        winner = _best([*baselines, *([challenger] if _is_eligible(comparisons) else [])])
     else:
         edition = _tonights_edition(champion, baselines)
         refreshing = (
@@ -120,6 +125,15 @@ def _against_baselines(
             challenger, by_name[name], metric, config=config, seed=seed
         )
     ]
+
+
+def _is_eligible(comparisons: Sequence[Comparison]) -> bool:
+    """Whether enough users judged, and showed no baseline to be better over all tasks."""
+    return all(
+        comparison.n_users >= MIN_USERS and not is_shown_worse(comparison)
+        for comparison in comparisons
+        if comparison.support_size is None
+    )
 
 
 def _tonights_edition(champion: Contestant, baselines: Sequence[Contestant]) -> Contestant | None:

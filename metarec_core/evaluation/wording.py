@@ -38,7 +38,8 @@ def describe_rule(config: GateConfig, feedback: Feedback) -> str:
         f"champion, on the same tasks, the interval in {names} must not lie wholly {loss}. "
         f"Fewer than {MIN_USERS} users prove nothing. A challenger that fails leaves the place to "
         "the champion, or, if that is a baseline, to tonight's edition of it unless the same "
-        "comparison shows it worse; with no champion, to the baseline with the best NDCG@10."
+        "comparison shows it worse; with no champion, the best NDCG@10 decides among the "
+        "baselines and a challenger that no baseline is shown to beat."
     )
 
 
@@ -60,13 +61,16 @@ def explain(
             f"{winner.name} becomes champion: {unjudged}, "
             f"and no learner of tonight has a better NDCG@10.{remark}"
         )
+    if winner is challenger and any(not comparison.passed for comparison in comparisons):
+        return (
+            f"{challenger.name} becomes the first champion: it has the best NDCG@10 of tonight's "
+            f"learners and no baseline is shown to be better. Not proven: "
+            f"{_shortfalls(challenger, comparisons, config)}.{remark}"
+        )
     if winner is challenger:
         proof = "; ".join(_figures(c, config) for c in comparisons if c.support_size is None)
         return f"{challenger.name} becomes champion: {proof}.{remark}"
-    failed = [c for c in comparisons if not c.passed and c.challenger == challenger.name]
-    # The overall comparison says most; single sizes are named when it holds.
-    overall = [c for c in failed if c.support_size is None]
-    proof = "; ".join(_figures(c, config) for c in overall or failed) or unjudged
+    proof = _shortfalls(challenger, comparisons, config) or unjudged
     if winner is champion:
         outcome = f"the champion ({winner.name}) stays"
     elif champion is not None:
@@ -74,6 +78,15 @@ def explain(
     else:
         outcome = f"{winner.name}, the baseline with the best NDCG@10, becomes champion"
     return f"{challenger.name} is not promoted: {proof}; {outcome}.{remark}"
+
+
+def _shortfalls(
+    challenger: Contestant, comparisons: Sequence[Comparison], config: GateConfig
+) -> str:
+    failed = [c for c in comparisons if not c.passed and c.challenger == challenger.name]
+    # The overall comparison says most; single sizes are named when it holds.
+    overall = [c for c in failed if c.support_size is None]
+    return "; ".join(_figures(c, config) for c in overall or failed)
 
 
 def _remark(
