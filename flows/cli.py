@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -205,13 +205,13 @@ def _run_flow(name: str, config: Config, run_date: datetime | None, as_json: boo
     home = Home.from_environment().ensure()
     _use_running_services(home)
     with _stdout_for_json_only(as_json):
-        from flows import nightly as flows
+        from flows.start import load_flow
+
+        flow = load_flow(name, home)
         from tasks.night import command_started
 
         command_started.set(_STARTED)
-        day: date | None = run_date.date() if run_date else None
-        found: RunStatus = getattr(flows, name)(config, day)
-    return found
+        return flow(config, run_date.date() if run_date else None)
 
 
 def _use_running_services(home: Home) -> None:

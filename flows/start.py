@@ -1,0 +1,60 @@
+"""Start a flow from the command line: slow starts that need not wait for each other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import date
+from typing import TYPE_CHECKING
+
+from metarec_core.errors import MetarecError, ServiceError
+from metarec_core.home import Home
+
+if TYPE_CHECKING:
+    from metarec_core.config import Config
+    from metarec_core.reporting.status import RunStatus
+
+    Flow = Callable[[Config, date | None], RunStatus]
+
+
+def load_flow(name: str, home: Home) -> Flow:
+    """The flow ``name``, with Prefect's server up and the home's MLflow store open.
+
+    Without a server of its own Prefect starts a temporary one, which takes ten seconds on a new
+    home. It is started first; importing the flows and creating the store take about as long.
+
+    Raises:
+        ServiceError: If the temporary server does not come up.
+    """
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        server = None if os.environ.get("PREFECT_API_URL") else pool.submit(_server())
+        from flows import nightly
+        from tasks.tracking import open_store
+
+        # A store that cannot be opened fails the run itself, where Prefect sees it.
+        with suppress(MetarecError):
+            open_store(home)
+        if server is not None:
+            try:
+                server.result()
+            except RuntimeError as error:
+                raise ServiceError(
+                    "Prefect's temporary server",
+                    found=str(error),
+                    wanted="a server that answers within "
+                    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS",
+                    next_step="run again on a machine that is less busy, raise that variable, "
+                    "or start servers that stay: 'make up'",
+                ) from error
+    flow: Flow = getattr(nightly, name)
+    return flow
+
+
+def _server() -> Callable[[], None]:
+    # Imported here, in the caller's thread: two threads that import one package at a time may
+    # meet its modules half-made.
+    from prefect.server.api.server import SubprocessASGIServer
+
+    return SubprocessASGIServer().start
