@@ -18,7 +18,6 @@ from metarec_core.errors import MetarecError
 from metarec_core.home import Home
 
 if TYPE_CHECKING:
-    from metarec_core.config import Config
     from metarec_core.reporting.status import RunStatus
 
 app = typer.Typer(
@@ -52,11 +51,15 @@ def main() -> None:
     try:
         app()
     except MetarecError as error:
-        if "--json" in sys.argv:
-            body = {"kind": type(error).__name__, "message": str(error)}
-            typer.echo(json.dumps({"error": body}, indent=2))
-        typer.echo(f"error: {error}", err=True)
+        _report(error)
         raise SystemExit(error.exit_code) from None
+
+
+def _report(error: MetarecError) -> None:
+    if "--json" in sys.argv:
+        body = {"kind": type(error).__name__, "message": str(error)}
+        typer.echo(json.dumps({"error": body}, indent=2))
+    typer.echo(f"error: {error}", err=True)
 
 
 @app.command()
@@ -67,8 +70,8 @@ def demo(overrides: Overrides = None, as_json: AsJson = False) -> None:
 
     home = Home.from_environment().ensure()
     fetch(load_descriptor(DEMO_DATASET), home)
-    config = _config(None, [f"dataset.name={DEMO_DATASET}", *(overrides or [])])
-    status = _run_flow("nightly", config, None, as_json)
+    settings = [f"dataset.name={DEMO_DATASET}", *(overrides or [])]
+    status = _run_flow("nightly", None, settings, None, as_json)
     if not as_json:
         typer.echo("\nNext: 'metarec show 1' prints a list, 'make up' starts the servers.")
     _finish(status, as_json)
@@ -86,7 +89,7 @@ def run(
 ) -> None:
     """Run a night now: validate, clean, train, gate, recommend."""
     flow = "train" if train_only else "nightly"
-    _finish(_run_flow(flow, _config(config, overrides), run_date, as_json), as_json)
+    _finish(_run_flow(flow, config, overrides, run_date, as_json), as_json)
 
 
 @app.command()
@@ -97,7 +100,7 @@ def recommend(
     as_json: AsJson = False,
 ) -> None:
     """Publish fresh lists from the present champion; train nothing."""
-    _finish(_run_flow("recommend", _config(config, overrides), run_date, as_json), as_json)
+    _finish(_run_flow("recommend", config, overrides, run_date, as_json), as_json)
 
 
 @app.command()
@@ -140,13 +143,13 @@ def config(
     ] = False,
 ) -> None:
     """Print every setting with its value, bounds and help, as YAML that --config takes."""
-    from metarec_core.config import Config
+    from metarec_core.config import Config, load_config
     from metarec_core.config.describe import describe_settings
 
     if as_json:
         typer.echo(json.dumps(Config.model_json_schema(), indent=2))
         return
-    typer.echo(describe_settings(_config(file, overrides)))
+    typer.echo(describe_settings(load_config(file, overrides or [])))
 
 
 @app.command()
@@ -194,16 +197,29 @@ def fetch_dataset(
     typer.echo(f"{name} is at {place}")
 
 
-def _config(file: Path | None, overrides: list[str] | None) -> Config:
-    from metarec_core.config import load_config
-
-    return load_config(file, overrides or [])
-
-
-def _run_flow(name: str, config: Config, run_date: datetime | None, as_json: bool) -> RunStatus:
+def _run_flow(
+    name: str,
+    file: Path | None,
+    overrides: list[str] | None,
+    run_date: datetime | None,
+    as_json: bool,
+) -> RunStatus:
     """Run a flow in this process, in the servers of 'make up' if they run."""
-    home = Home.from_environment().ensure()
+    from metarec_core.config import parse_config, read_tree
+
+    home = Home.from_environment()
+    day = run_date.date() if run_date else None
+    given = read_tree(file, overrides or [])
     _use_running_services(home)
+    try:
+        config = parse_config(given)
+        home.ensure()
+    except MetarecError as error:
+        from flows.refused import record_refusal
+
+        _report(error)
+        record_refusal(name, given, day, home)
+        raise SystemExit(error.exit_code) from None
     with _stdout_for_json_only(as_json):
         from flows.start import load_flow
 
@@ -211,7 +227,7 @@ def _run_flow(name: str, config: Config, run_date: datetime | None, as_json: boo
         from tasks.night import command_started
 
         command_started.set(_STARTED)
-        return flow(config, run_date.date() if run_date else None)
+        return flow(config, day)
 
 
 def _use_running_services(home: Home) -> None:

@@ -1,6 +1,6 @@
 """Settings: one frozen tree, its loader and its base section."""
 
-from metarec_core.config.load import load_config, parse_config
+from metarec_core.config.load import load_config, parse_config, read_tree
 from metarec_core.config.tree import (
     CleaningConfig,
     Config,
@@ -27,4 +27,5 @@ __all__ = [
     "ValidationConfig",
     "load_config",
     "parse_config",
+    "read_tree",
 ]

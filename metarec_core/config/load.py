@@ -24,10 +24,19 @@ def load_config(file: Path | None = None, overrides: Iterable[str] = ()) -> Conf
     Raises:
         ConfigError: If the file cannot be read, or a name or value does not fit the tree.
     """
+    return parse_config(read_tree(file, overrides))
+
+
+def read_tree(file: Path | None = None, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """``file`` overlaid by ``overrides`` as a plain tree, not yet held against the bounds.
+
+    Raises:
+        ConfigError: If the file or an override cannot be read.
+    """
     tree: dict[str, Any] = _read(file) if file is not None else {}
     for override in overrides:
         _apply(tree, override)
-    return parse_config(tree)
+    return tree
 
 
 def parse_config(tree: Mapping[str, Any]) -> Config:

@@ -36,10 +36,11 @@ class Command:
     def line(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "flows.cli", *words]
 
-    def run(self, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    def run(self, home: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """``more``: variables of the command's environment."""
         return subprocess.run(
             self.line(*words),
-            env=self.environment(home),
+            env=self.environment(home) | more,
             capture_output=True,
             text=True,
             timeout=280,

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from flows.services.health import call
+
 QUICK = [
     "training.threads=1",
     "cleaning.threads=1",
@@ -47,8 +49,8 @@ def test_config_prints_a_file_that_config_takes(metarec, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("words", "code", "expected"),
     [
-        (["run", "--set", "trainin.threads=1"], 2, "did you mean 'training'"),
-        (["run", "--set", "recommend.k=0"], 2, "greater than or equal to 1"),
+        (["config", "--set", "trainin.threads=1"], 2, "did you mean 'training'"),
+        (["config", "--set", "recommend.k=0"], 2, "greater than or equal to 1"),
         (["run", "--config", "nowhere.yaml"], 2, "nowhere.yaml"),
         (["show", "1"], 3, "metarec demo"),
         (["status"], 5, "metarec demo"),
@@ -78,6 +80,39 @@ def test_a_home_that_cannot_be_written_is_named(metarec, tmp_path: Path, own_dat
     assert result.returncode == 5
     assert "METAREC_HOME" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("setting", "writable", "code", "message"),
+    [
+        ("recommend.k=0", True, 2, "recommend.k: Input should be greater than or equal to 1"),
+        ("recommend.k=5", False, 5, "set METAREC_HOME to such a directory"),
+    ],
+)
+def test_a_run_that_cannot_start_is_a_failed_run_in_prefect(
+    metarec, stack, tmp_path: Path, setting: str, writable: bool, code: int, message: str
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    home = tmp_path / ("" if writable else "file") / "home"
+    words = ["recommend", "--set", setting]
+    result = metarec.run(home, *words, PREFECT_API_URL=stack.api)
+    assert result.returncode == code
+    assert result.stderr.count("error: ") == 1
+    assert "Traceback" not in result.stderr
+    failed = {"flow_runs": {"state": {"type": {"any_": ["FAILED"]}}}}
+    messages = [run["state"]["message"] for run in call(f"{stack.api}/flow_runs/filter", failed)]
+    assert any(message in found for found in messages), messages
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_a_run_that_cannot_start_without_a_server_is_said_once(metarec, tmp_path: Path) -> None:
+    result = metarec.run(tmp_path / "home", "run", "--set", "recommend.k=0")
+    assert result.returncode == 2
+    assert result.stderr.strip().count("\n") == 0
+    assert (tmp_path / "home" / "prefect" / "prefect.db").exists()
 
 
 @dataclass(frozen=True)
