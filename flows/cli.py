@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metarec_core.errors import MetarecError
+from metarec_core.errors import MetarecError, ServiceError
 from metarec_core.home import Home
 
 if TYPE_CHECKING:
@@ -212,13 +212,16 @@ def _run_flow(
     given = read_tree(file, overrides or [])
     _use_running_services(home)
     try:
-        config = parse_config(given)
         home.ensure()
+        config = parse_config(given)
     except MetarecError as error:
         from flows.refused import record_refusal
 
         _report(error)
-        record_refusal(name, given, day, home)
+        try:
+            record_refusal(name, given, day, home)
+        except ServiceError as unrecorded:
+            typer.echo(f"The refused run is not recorded. {unrecorded}", err=True)
         raise SystemExit(error.exit_code) from None
     with _stdout_for_json_only(as_json):
         from flows.start import load_flow

@@ -21,6 +21,9 @@ def record_refusal(name: str, given: Any, run_date: date | None, home: Home) -> 
         given: Its settings as they were written, out of bounds or not.
         run_date: Its run date.
         home: The home it was to write.
+
+    Raises:
+        ServiceError: If Prefect's server does not answer, so that nothing was recorded.
     """
     if not os.environ.get("PREFECT_API_URL"):
         try:

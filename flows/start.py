@@ -26,7 +26,8 @@ def load_flow(name: str, home: Home) -> Flow:
     home. It is started first; importing the flows and creating the store take about as long.
 
     Raises:
-        ServiceError: If the temporary server does not come up.
+        ServiceError: If the temporary server does not come up, or the server that
+            ``PREFECT_API_URL`` names does not answer.
     """
     with ThreadPoolExecutor(max_workers=1) as pool:
         server = None if os.environ.get("PREFECT_API_URL") else pool.submit(_server())
@@ -36,7 +37,9 @@ def load_flow(name: str, home: Home) -> Flow:
         # A store that cannot be opened fails the run itself, where Prefect sees it.
         with suppress(MetarecError):
             open_store(home)
-        if server is not None:
+        if server is None:
+            _require_answer()
+        else:
             try:
                 server.result()
             except RuntimeError as error:
@@ -50,6 +53,21 @@ def load_flow(name: str, home: Home) -> Flow:
                 ) from error
     flow: Flow = getattr(nightly, name)
     return flow
+
+
+def _require_answer() -> None:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        problem = client.api_healthcheck()
+    if problem is not None:
+        raise ServiceError(
+            f"Prefect's server {os.environ['PREFECT_API_URL']}",
+            found=f"{type(problem).__name__}: {problem}",
+            wanted="an answer",
+            next_step="start that server, correct PREFECT_API_URL, or unset it: without one a "
+            "temporary server is used",
+        ) from problem
 
 
 def _server() -> Callable[[], None]:

@@ -115,6 +115,23 @@ def test_a_run_that_cannot_start_without_a_server_is_said_once(metarec, tmp_path
     assert (tmp_path / "home" / "prefect" / "prefect.db").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("setting", "code"), [("recommend.k=5", 7), ("recommend.k=0", 2)], ids=["legal", "refused"]
+)
+def test_a_prefect_server_that_does_not_answer_is_named(
+    metarec, tmp_path: Path, free_port: Callable[[], int], setting: str, code: int
+) -> None:
+    server = f"http://127.0.0.1:{free_port()}/api"
+    words = ["recommend", "--set", setting]
+    result = metarec.run(tmp_path / "home", *words, PREFECT_API_URL=server)
+    assert result.returncode == code
+    assert result.stderr.count("error: ") == 1
+    assert f"Prefect's server {server}" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 @dataclass(frozen=True)
 class Uninterrupted:
     """A night that nobody killed: the command, and what it left to its readers."""
