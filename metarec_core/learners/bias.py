@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metarec_core.episodes.types import Support, TaskData
 from metarec_core.learners.base import FitContext, FitReport, Shares
+from metarec_core.search import Distribution, Uniform
 from metarec_core.section import Section
 
 _EPSILON = 1e-6
@@ -18,6 +19,11 @@ _EPSILON = 1e-6
 
 class BiasConfig(Section):
     """User and item biases, both shrunk."""
+
+    search: ClassVar[Mapping[str, Distribution]] = {
+        "item_shrinkage": Uniform(0.1, 100.0, log=True),
+        "user_shrinkage": Uniform(0.1, 100.0, log=True),
+    }
 
     item_shrinkage: float = Field(5.0, ge=0.0, le=1000.0)
     """Pseudo-ratings at the global mean that pull each item's bias to 0."""

@@ -18,6 +18,7 @@ from metarec_core.learners.bias import Bias, BiasConfig
 from metarec_core.learners.gaussian_net import GaussianNet, ItemTable, NetSizes
 from metarec_core.learners.item_statistics import StatisticsOfOthers
 from metarec_core.schema import Feedback
+from metarec_core.search import Distribution, Integer, Uniform
 from metarec_core.section import Section
 from metarec_core.training.determinism import deterministic
 from metarec_core.training.loop import LoopConfig
@@ -25,12 +26,24 @@ from metarec_core.training.loop import train as run_loop
 
 _VALIDATION_SUPPORTS = (0, 1, 2, 5, 10, 20, 40)
 _VALIDATION_BATCH = 256
+_LOG_2_PI = 1.8378770664093453
 _TENTH = 10
 """A batch is taken out of the item statistics that it meets: it must leave most of them."""
 
 
 class GaussianConfig(Section):
     """Closed-form Gaussian preference with content encoder, learned prior and exposure term."""
+
+    search: ClassVar[Mapping[str, Distribution]] = {
+        "taste_dim": Integer(4, 32, log=True),
+        "exposure_dim": Integer(16, 128, log=True),
+        "hidden": Integer(16, 256, log=True),
+        "id_dropout": Uniform(0.0, 0.5),
+        "absolute_weight": Uniform(0.0, 1.0),
+        "list_weight": Uniform(0.1, 10.0, log=True),
+        "loop.learning_rate": Uniform(0.0005, 0.02, log=True),
+        "loop.weight_decay": Uniform(0.01, 10.0, log=True),
+    }
 
     taste_dim: int = Field(8, ge=1, le=512)
     """Dimensions of the rating head."""
@@ -313,9 +326,6 @@ class _Objective:
         picked = log_p.gather(1, episode.items).masked_fill(~relevant, 0.0)
         parts["list_nll"] = (-picked.sum(), relevant.sum().clamp_min(1))
         return parts
-
-
-_LOG_2_PI = 1.8378770664093453
 
 
 def _start_from_baselines(
