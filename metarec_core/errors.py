@@ -74,3 +74,7 @@ class ServiceError(MetarecError):
     """A server (Prefect, MLflow) or a worker cannot be started or reached."""
 
     exit_code = 7
+
+
+class CatalogueTooLargeError(ModelError):
+    """A learner that is quadratic in the catalogue was asked to go above its item cap."""

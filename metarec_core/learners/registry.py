@@ -10,7 +10,9 @@ from pydantic import BaseModel, Field, create_model
 from metarec_core.errors import ConfigError
 from metarec_core.learners.base import Learner
 from metarec_core.learners.bias import Bias
+from metarec_core.learners.ease import Ease
 from metarec_core.learners.gaussian import Gaussian
+from metarec_core.learners.item_knn import ItemKnn
 from metarec_core.learners.popularity import Popularity
 from metarec_core.section import Section
 
@@ -19,6 +21,8 @@ LEARNERS: Mapping[str, type[Learner]] = {
     for learner in (
         Popularity,
         Bias,
+        ItemKnn,
+        Ease,
         Gaussian,
     )
 }
