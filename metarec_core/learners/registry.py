@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, Field, create_model
 
 from metarec_core.errors import ConfigError
+from metarec_core.learners.amortised import Amortised
 from metarec_core.learners.base import Learner
 from metarec_core.learners.bias import Bias
 from metarec_core.learners.gaussian import Gaussian
@@ -20,6 +21,7 @@ LEARNERS: Mapping[str, type[Learner]] = {
         Popularity,
         Bias,
         Gaussian,
+        Amortised,
     )
 }
 
