@@ -70,8 +70,8 @@ class LinearPredictor(Predictor, Protocol):
 
 
 @runtime_checkable
-class GaussianPredictor(LinearPredictor, Protocol):
-    """A predictor that is Gaussian in item space.
+class GaussianPredictor(Predictor, Protocol):
+    """A predictor that is Gaussian in item space; linear in the support or not.
 
     Attributes:
         mean: Posterior mean of the preference, ``[B, d]``.

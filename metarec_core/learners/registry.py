@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, Field, create_model
 
 from metarec_core.errors import ConfigError
+from metarec_core.learners.amortised import Amortised
 from metarec_core.learners.base import Learner
 from metarec_core.learners.bias import Bias
 from metarec_core.learners.ease import Ease
@@ -24,6 +25,7 @@ LEARNERS: Mapping[str, type[Learner]] = {
         ItemKnn,
         Ease,
         Gaussian,
+        Amortised,
     )
 }
 

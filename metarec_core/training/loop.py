@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from metarec_core.episodes.types import Episode
 from metarec_core.learners.base import FitContext, FitReport
 from metarec_core.section import Section
 from metarec_core.training.checkpoint import Checkpoint
+
+_RISE = 0.3
+_START = 0.04
 
 
 class LoopConfig(Section):
@@ -34,7 +37,11 @@ class LoopConfig(Section):
     """Tasks a gradient step; learners may take fewer where there are few tasks."""
 
     learning_rate: float = Field(0.005, gt=0.0, le=1.0)
-    """Step size of AdamW, after a short warm-up."""
+    """Largest step size of AdamW."""
+
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    """Step sizes: constant after a warm-up of one epoch; or a rise over three tenths of all epochs
+    and a fall to nothing (patience should then be as long as the epochs)."""
 
     weight_decay: float = Field(2.0, ge=0.0, le=10.0)
     """Decoupled weight decay of AdamW."""
@@ -99,7 +106,7 @@ def train(
         losses: list[Tensor] = []
         net.train()
         for episode in sampler.epoch(rng):
-            _warm_up(optimizer, config, progress.epoch, len(losses), sampler.batches_per_epoch)
+            _set_rate(optimizer, config, progress.epoch, len(losses), sampler.batches_per_epoch)
             optimizer.zero_grad(set_to_none=True)
             loss = model.loss(net, episode.to(context.device), generator)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -136,13 +143,24 @@ def _finished(progress: _Progress, config: LoopConfig) -> bool:
     return progress.epoch >= config.epochs or (progress.epoch > 0 and stale)
 
 
-def _warm_up(
+def _set_rate(
     optimizer: torch.optim.Optimizer, config: LoopConfig, epoch: int, step: int, steps: int
 ) -> None:
-    """Raise the step size linearly over the first epoch: Cholesky factors dislike early leaps."""
-    share = 1.0 if epoch > 1 else (step + 1) / steps
+    """The step size of a step: a function of its number, so that nothing need be resumed."""
+    if config.schedule == "one_cycle":
+        share = _one_cycle(((epoch - 1) * steps + step + 1) / (config.epochs * steps))
+    else:
+        # A linear rise over the first epoch: Cholesky factors dislike early leaps.
+        share = 1.0 if epoch > 1 else (step + 1) / steps
     for group in optimizer.param_groups:
         group["lr"] = config.learning_rate * share
+
+
+def _one_cycle(position: float) -> float:
+    """Share of the largest step size at a position in (0, 1]: two cosines (Smith & Topin 2018)."""
+    if position < _RISE:
+        return _START + (1.0 - _START) * 0.5 * (1.0 - math.cos(math.pi * position / _RISE))
+    return 0.5 * (1.0 + math.cos(math.pi * (position - _RISE) / (1.0 - _RISE)))
 
 
 def _path(context: FitContext) -> Path | None:

@@ -14,6 +14,7 @@ from metarec_core.schema import Feedback
 N_ITEMS = 60
 
 SMALL = {
+    "amortised": {"dim": 16, "hidden": 16, "loop": {"epochs": 4, "batch_tasks": 32}},
     "gaussian": {
         "taste_dim": 4,
         "exposure_dim": 6,

@@ -1,0 +1,288 @@
+"""A network that reads the support set and returns the preference: lists by a softmax."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar, Literal, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from metarec_core.episodes.sampling import EpisodeSampler
+from metarec_core.episodes.types import Support, TaskData
+from metarec_core.errors import ModelError
+from metarec_core.learners.amortised_net import (
+    AmortisedNet,
+    Evidence,
+    ItemTable,
+    NetSizes,
+    Preference,
+)
+from metarec_core.learners.amortised_training import DropRates, Objective, describe
+from metarec_core.learners.base import FitContext, FitReport
+from metarec_core.schema import Feedback
+from metarec_core.section import Section
+from metarec_core.training.determinism import deterministic
+from metarec_core.training.loop import LoopConfig
+from metarec_core.training.loop import train as run_loop
+
+Mode = Literal["personalised", "collaborative", "content"]
+MODES: tuple[Mode, ...] = ("personalised", "collaborative", "content")
+"""All signals; interactions alone; features alone (of the items in the support, too)."""
+
+_TENTH = 10
+"""Few users make small batches, so that an epoch still has some steps."""
+
+
+class ReaderConfig(Section):
+    """A network that reads the support, trained by a softmax over the catalogue."""
+
+    dim: int = Field(200, ge=1, le=4096)
+    """Dimensions of the preference."""
+
+    hidden: int = Field(400, ge=1, le=16_384)
+    """Hidden units of the residual layer."""
+
+    dropout: float = Field(0.5, ge=0.0, lt=1.0)
+    """Chance that a unit is dropped in a training step."""
+
+    id_dropout: float = Field(0.1, ge=0.0, lt=1.0)
+    """Chance that an item is treated as new in a training step: it must do with content."""
+
+    mode_dropout: float = Field(0.2, ge=0.0, lt=1.0)
+    """Chance that a training step does without ids or without features, half each: what makes
+    one model good in every mode."""
+
+    relevant_only: float = Field(0.5, ge=0.0, le=1.0)
+    """Chance that a training support is cut to its relevant interactions; explicit feedback."""
+
+    max_support: int = Field(64, ge=1, le=4096)
+    """Largest support set in training; never above ``episodes.max_support``."""
+
+    loop: LoopConfig = LoopConfig(
+        epochs=40,
+        patience=40,
+        batch_tasks=256,
+        learning_rate=0.003,
+        weight_decay=0.1,
+        schedule="one_cycle",
+    )
+    """Training loop."""
+
+
+class AmortisedConfig(ReaderConfig):
+    """A network that reads the support, trained by a softmax over the catalogue."""
+
+    mode: Mode = "personalised"
+    """Signals of training: all of them, interactions only or features only. A model of all
+    signals also serves the other two."""
+
+
+class Amortised:
+    """``w_u = h(support, x_u)`` by one network for all users: an amortised posterior mean.
+
+    Items have keys and values ``K_i = keep_i E_i + C c_i``, ``V_i = keep_i E'_i + C' c_i`` from
+    their id and their content ``c_i``; ``keep_i`` is 0 for an item that nobody met. With ``n`` the
+    number of liked interactions of a support (event weights count ``log(1 + weight)``):
+
+    - ``s = tanh(sum_liked K_s / sqrt(n + 1) + a sum_disliked K_s / sqrt(n' + 1) + N sizes + U x)``;
+    - mean ``w = s + B gelu(A s)``, covariance diagonal, predicted from ``s`` and the sizes;
+    - list score ``V_i' w + keep_i (b_i + c log-share_i) + (1 - keep_i) (a' c_i + o)``.
+
+    It is a conditional neural process (Garnelo et al. 2018) with the multinomial likelihood of
+    Mult-VAE (Liang et al. 2018): a softmax over all items but the support, summed over the
+    relevant interactions outside of it, divided by their number in the batch, so that a task
+    weighs as much as it asks. The variance says how far the mean would still move: it maximises
+    the Gaussian likelihood of the preference that the network reads from *all* interactions of a
+    training user, and is scaled to hold for the validation users.
+
+    Content is scaled to a root mean square of 1. Scores are not linear in the support, so entries
+    have no reasons; values of interactions are not forecast. Inference is in float64.
+    """
+
+    name: ClassVar[str] = "amortised"
+    Config: ClassVar[type[Section]] = AmortisedConfig
+
+    def __init__(self, config: Section) -> None:
+        assert isinstance(config, ReaderConfig)
+        self.config = config
+        self.mode = self._trained_mode()
+        self.explicit = True
+        self.relevant_from = 0.0
+        self.net: nn.Module = nn.Module()
+        self._wide: nn.Module = nn.Module()
+        self._table: ItemTable | None = None
+
+    def _trained_mode(self) -> Mode:
+        assert isinstance(self.config, AmortisedConfig)
+        return self.config.mode
+
+    def fit(self, train: TaskData, validation: TaskData, context: FitContext) -> FitReport:
+        """Meta-train over the users of ``train``; ``validation`` chooses the epoch."""
+        self.explicit = train.scale.feedback is Feedback.EXPLICIT
+        self.relevant_from = train.scale.relevant_from
+        train, validation = (_seen_in(self.mode, data) for data in (train, validation))
+        # Layers are initialised from the global generator: it is seeded here and then put back.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(context.seed)
+            net = AmortisedNet(
+                NetSizes(
+                    n_items=train.n_items,
+                    id_items=0 if self.mode == "content" else train.n_items,
+                    item_features=train.item_features.shape[1],
+                    user_features=train.user_features.shape[1],
+                    dim=self.config.dim,
+                    hidden=self.config.hidden,
+                )
+            )
+        describe(net, train)
+        self.net = net
+        rates = DropRates(
+            units=self.config.dropout,
+            ids=self.config.id_dropout,
+            modes=self.config.mode_dropout * (self.mode == "personalised"),
+            not_relevant=self.config.relevant_only,
+        )
+        objective = Objective(net, rates, validation, context)
+        sampler = EpisodeSampler(
+            train,
+            max_support=min(context.max_support, self.config.max_support),
+            max_query=train.n_items,
+            batch_size=max(1, min(self.config.loop.batch_tasks, train.n_users // _TENTH)),
+        )
+        with deterministic(context.device):
+            report = run_loop(objective, sampler, self.config.loop, context)
+            objective.calibrate(net)
+        self._finish()
+        return report
+
+    def _finish(self) -> None:
+        """Hold the network and the item table of its mode in the precision of inference."""
+        self.net.eval()
+        self._wide = copy.deepcopy(self.net).double().requires_grad_(False)
+        self._table = self._items()
+
+    def _items(self) -> ItemTable:
+        assert isinstance(self._wide, AmortisedNet)
+        keep = None if self.mode == "content" else self._wide.met
+        features = self._wide.features
+        return self._wide.items(
+            keep, torch.zeros_like(features) if self.mode == "collaborative" else features
+        )
+
+    def in_mode(self, mode: str) -> Self:
+        """The same model with other signals; tensors are shared.
+
+        Args:
+            mode: ``personalised`` (all signals), ``collaborative`` (interactions alone) or
+                ``content`` (features alone: an item is known by its content, in supports too).
+
+        Raises:
+            ModelError: If the model was not trained for that mode.
+        """
+        trained = self._trained_mode()
+        if mode not in (MODES if trained == "personalised" else (trained,)):
+            raise ModelError(
+                f"mode of learner {self.name}",
+                found=repr(mode),
+                wanted=f"one of {', '.join(MODES)}"
+                if trained == "personalised"
+                else f"{trained}, in which it was trained",
+                next_step="ask for that mode, or train with learners.amortised.mode=personalised",
+            )
+        view = copy.copy(self)
+        view.mode = next(known for known in MODES if known == mode)
+        view._table = view._items()
+        return view
+
+    def adapt(self, support: Support) -> AmortisedPredictor:
+        """Read a batch of supports, in float64."""
+        assert isinstance(self._wide, AmortisedNet)
+        assert self._table is not None
+        features = support.user_features.double()
+        if self.mode == "collaborative":
+            features = features[:, : self._wide.sizes.user_features] * 0.0
+        wide = Support(support.items, support.values.double(), support.mask, features)
+        evidence = Evidence.of(wide, self.relevant_from, self._wide.unit, explicit=self.explicit)
+        return AmortisedPredictor(self._wide.preference(self._table, evidence), self._table)
+
+    def state(self) -> dict[str, Tensor]:
+        """The network's tensors, and how values are read."""
+        tensors = {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
+        tensors["explicit"] = torch.tensor(self.explicit)
+        tensors["relevant_from"] = torch.tensor(self.relevant_from, dtype=torch.float64)
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+    @classmethod
+    def from_state(cls, config: Section, state: Mapping[str, Tensor], device: torch.device) -> Self:
+        """The learner that :meth:`state` was taken from."""
+        learner = cls(config)
+        tensors = {name[4:]: tensor for name, tensor in state.items() if name.startswith("net.")}
+        net = AmortisedNet(
+            NetSizes(
+                n_items=len(tensors["met"]),
+                id_items=len(tensors["id_keys"]),
+                item_features=tensors["content_keys"].shape[1],
+                user_features=tensors["user"].shape[1],
+                dim=tensors["content_keys"].shape[0],
+                hidden=tensors["inner.weight"].shape[0],
+            )
+        )
+        net.load_state_dict(tensors)
+        learner.net = net.to(device)
+        learner.explicit = bool(state["explicit"])
+        learner.relevant_from = float(state["relevant_from"])
+        learner._finish()
+        return learner
+
+
+class AmortisedPredictor:
+    """Preferences of ``B`` users.
+
+    Attributes:
+        mean: Mean of the preference, ``[B, d]``.
+        variance: Diagonal of its covariance, ``[B, d]``.
+    """
+
+    def __init__(self, preference: Preference, table: ItemTable) -> None:
+        self.mean = preference.mean
+        self.variance = preference.variance
+        self._table = table
+
+    @property
+    def covariance(self) -> Tensor:
+        """Covariance of the preference, ``[B, d, d]``; made when asked for, never kept."""
+        return self.variance.diag_embed()
+
+    def scores(self, items: Tensor | None = None) -> Tensor:
+        """List scores, ``[B, K]`` or ``[B, I]``."""
+        if items is None:
+            return self.mean @ self._table.values.mT + self._table.appeal
+        vectors = self._table.values[items]
+        return (vectors @ self.mean.unsqueeze(-1)).squeeze(-1) + self._table.appeal[items]
+
+    def score_variance(self, items: Tensor | None = None) -> Tensor:
+        """Variance of list scores, of the preference alone, ``[B, K]`` or ``[B, I]``."""
+        if items is None:
+            return self.variance @ self._table.values.square().mT
+        squares = self._table.values[items].square()
+        return (squares @ self.variance.unsqueeze(-1)).squeeze(-1)
+
+    def mean_var(self, items: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """NaN: values of interactions are not forecast."""
+        rows = len(self.mean)
+        shape = (rows, len(self._table.appeal)) if items is None else tuple(items.shape)
+        unknown = self.mean.new_full(shape, torch.nan)
+        return unknown, unknown
+
+
+def _seen_in(mode: Mode, data: TaskData) -> TaskData:
+    """What a mode trains on: without features where they do not count."""
+    if mode != "collaborative":
+        return data
+    return replace(
+        data, user_features=data.user_features[:, :0], item_features=data.item_features[:, :0]
+    )
