@@ -80,9 +80,10 @@ REASON_TYPE = pl.Struct(
         "share": pl.Float64(),
     }
 )
-"""One additive share of a score. ``kind`` is ``item``, ``prior``, ``support`` or ``rest`` (all
-support interactions that are not listed one by one); the last fields are null unless
-``support``. The shares of a row sum to its score."""
+"""One additive share of a score. ``kind`` is ``item``, ``prior``, ``support``, ``rest`` (all
+support interactions that are not listed one by one) or ``beyond`` (what has no exact reason: the
+members of an average that are not linear); the middle fields are null unless ``support``. The
+shares of a row sum to its score."""
 
 RECOMMENDATIONS_SCHEMA = pl.Schema(
     {

@@ -14,12 +14,14 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from metarec_core.config import Config
 from metarec_core.episodes.split import Split, SplitFractions
 from metarec_core.episodes.store import Tasks, load_tasks
 from metarec_core.errors import ModelError
 from metarec_core.features.encoder import FeatureEncoder
+from metarec_core.learners.average import Average
 from metarec_core.learners.base import FitContext, FitReport, Learner
-from metarec_core.learners.registry import learner_class
+from metarec_core.learners.registry import learner_class, learner_names
 from metarec_core.serving.bundle import Bundle, save_bundle
 from metarec_core.storage import StageFacts, StageOutput, write_json
 from metarec_core.training.device import pick_device
@@ -44,7 +46,7 @@ def meta_train(
         "max_query": config.episodes.max_query,
         "learners": {
             name: getattr(config.learners, name).model_dump(mode="json")
-            for name in config.training.learners
+            for name in dict.fromkeys((*config.training.learners, *_members(config)))
         },
     }
     with stage(night, "train", settings) as running:
@@ -70,6 +72,7 @@ def _train_all(
     tasks = load_tasks(episodes.path, features.path)
     user_encoder = FeatureEncoder.load(features.path, "user_encoder")
     reports: dict[str, FitReport] = {}
+    fitted: dict[str, Learner] = {}
     for name in config.training.learners:
         learner = learner_class(name)(getattr(config.learners, name))
         with _progress(running, name) as report_progress:
@@ -80,8 +83,11 @@ def _train_all(
                 max_query=config.episodes.max_query,
                 work=scratch / name,
                 progress=report_progress,
+                settings={other: getattr(config.learners, other) for other in learner_names()},
+                fitted=fitted,
             )
             reports[name] = _fit(learner, tasks, context)
+        fitted[name] = learner
         save_bundle(
             Bundle(
                 learner=learner,
@@ -107,6 +113,13 @@ def _train_all(
         rows_out=len(reports),
         facts={name: report.facts for name, report in reports.items()},
     )
+
+
+def _members(config: Config) -> tuple[str, ...]:
+    """Learners that are trained as parts of another one: their settings matter too."""
+    if Average.name not in config.training.learners:
+        return ()
+    return tuple(getattr(config.learners, Average.name).members)
 
 
 def _fit(learner: Learner, tasks: Tasks, context: FitContext) -> FitReport:

@@ -22,15 +22,19 @@ class Shares:
         item: What the item brings to everyone, ``[B, K]``.
         prior: What the user's prior brings, ``[B, K]``.
         support: What each support interaction brings, ``[B, K, S]``; 0 at padding.
+        beyond: What has no exact reason, as members of an average that are not linear,
+            ``[B, K]``; None where there is no such part.
     """
 
     item: Tensor
     prior: Tensor
     support: Tensor
+    beyond: Tensor | None = None
 
     def total(self) -> Tensor:
         """The score the parts sum to, ``[B, K]``."""
-        return self.item + self.prior + self.support.sum(dim=-1)
+        linear = self.item + self.prior + self.support.sum(dim=-1)
+        return linear if self.beyond is None else linear + self.beyond
 
 
 class Predictor(Protocol):
@@ -93,6 +97,8 @@ class FitContext:
         max_support: Largest support set sampled in training.
         max_query: Largest query set sampled in training.
         work: Directory for checkpoints that survive a kill; None for none.
+        settings: Settings of other learners, by name, for one that is made of them.
+        fitted: Learners already fitted on the same tasks, by name; not to be fitted again.
         progress: Called with (step, of steps, metrics) as training goes on.
     """
 
@@ -102,6 +108,8 @@ class FitContext:
     max_query: int = 64
     work: Path | None = None
     progress: Callable[[int, int, Mapping[str, float]], None] | None = None
+    settings: Mapping[str, Section] = field(default_factory=dict)
+    fitted: Mapping[str, Learner] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, create_model
 
 from metarec_core.errors import ConfigError
 from metarec_core.learners.amortised import Amortised
+from metarec_core.learners.average import Average
 from metarec_core.learners.base import Learner
 from metarec_core.learners.bias import Bias
 from metarec_core.learners.ease import Ease
@@ -26,6 +27,7 @@ LEARNERS: Mapping[str, type[Learner]] = {
         Ease,
         Gaussian,
         Amortised,
+        Average,
     )
 }
 

@@ -34,6 +34,7 @@ class ReasonArrays:
         named_item: Catalogue index of each, ``[T, K, N]``; -1 where there is none.
         named_value: Its rating or weight, ``[T, K, N]``.
         rest: Shares of all other support interactions together, ``[T, K]``; NaN without any.
+        beyond: What has no exact reason, ``[T, K]``; NaN from a learner that has no such part.
     """
 
     item: DoubleArray
@@ -42,6 +43,7 @@ class ReasonArrays:
     named_item: IntArray
     named_value: DoubleArray
     rest: DoubleArray
+    beyond: DoubleArray
 
     @classmethod
     def empty(cls, n_users: int, k: int, n_named: int) -> Self:
@@ -53,12 +55,14 @@ class ReasonArrays:
             named_item=np.full((n_users, k, n_named), -1, dtype=np.int64),
             named_value=np.zeros((n_users, k, n_named)),
             rest=np.full((n_users, k), np.nan),
+            beyond=np.full((n_users, k), np.nan),
         )
 
     def put(self, rows: IntArray, part: ReasonArrays) -> None:
         """Copy ``part`` into ``rows``; it may name fewer interactions."""
         n_named = part.named.shape[2]
-        self.item[rows], self.prior[rows], self.rest[rows] = part.item, part.prior, part.rest
+        self.item[rows], self.prior[rows] = part.item, part.prior
+        self.rest[rows], self.beyond[rows] = part.rest, part.beyond
         self.named[rows, :, :n_named] = part.named
         self.named_item[rows, :, :n_named] = part.named_item
         self.named_value[rows, :, :n_named] = part.named_value
@@ -72,26 +76,32 @@ class ReasonArrays:
             named_item=self.named_item[rows, places][:, None],
             named_value=self.named_value[rows, places][:, None],
             rest=self.rest[rows, places][:, None],
+            beyond=self.beyond[rows, places][:, None],
         )
 
     def total(self) -> DoubleArray:
         """The scores that the shares sum to, ``[T, K]``."""
-        total: DoubleArray = (
-            self.item + self.prior + self.named.sum(axis=2) + np.nan_to_num(self.rest)
-        )
-        return total
+        total: DoubleArray = self.item + self.prior + self.named.sum(axis=2)
+        return total + np.nan_to_num(self.rest) + np.nan_to_num(self.beyond)
 
     def column(self, catalogue: pl.DataFrame) -> pl.Series:
         """The reasons of every entry, in row order, as a list column of ``REASON_TYPE``."""
-        n_lists, per_list = self.item.size, self.named.shape[2] + 3
-        others = ((0, 0), (0, 0), (2, 1))
+        n_lists, per_list = self.item.size, self.named.shape[2] + 4
+        others = ((0, 0), (0, 0), (2, 2))
         items = np.pad(self.named_item, others, constant_values=-1).ravel()
         share = np.concatenate(
-            [self.item[..., None], self.prior[..., None], self.named, self.rest[..., None]], axis=2
+            [
+                self.item[..., None],
+                self.prior[..., None],
+                self.named,
+                self.rest[..., None],
+                self.beyond[..., None],
+            ],
+            axis=2,
         ).ravel()
         kinds = np.tile(np.arange(per_list), n_lists)
-        there = (items >= 0) | (kinds < 2) | ((kinds == per_list - 1) & ~np.isnan(share))
-        names = pl.Series(["item", "prior", *["support"] * (per_list - 3), "rest"])
+        there = (items >= 0) | (kinds < 2) | ((kinds >= per_list - 2) & ~np.isnan(share))
+        names = pl.Series(["item", "prior", *["support"] * (per_list - 4), "rest", "beyond"])
         index = pl.Series(items)
         index = index.set(index < 0, None)
         reasons = pl.DataFrame(
@@ -154,6 +164,11 @@ def explain(
         has_rest = support.sizes[:n_users, None] > n_named
         rows = torch.arange(n_users, device=items.device)[:, None, None]
         there = support.mask[rows, strongest]
+        beyond = (
+            torch.full_like(unnamed, torch.nan)
+            if shares.beyond is None
+            else on_grid(shares.beyond[:n_users].double())
+        )
         parts.append(
             (
                 on_grid(shares.item[:n_users].double()),
@@ -162,6 +177,7 @@ def explain(
                 support.items[rows, strongest].masked_fill(~there, -1),
                 support.values[rows, strongest].double(),
                 on_grid(unnamed).masked_fill(~has_rest, torch.nan),
+                beyond,
             )
         )
     return ReasonArrays(

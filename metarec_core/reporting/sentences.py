@@ -60,9 +60,26 @@ def sentence(reasons: Sequence[Reason], scale: ValueScale, *, personal: bool = T
     if not has_history:
         return f"Nothing of yours is known yet: {_prior(by_kind.get('prior', 0.0), general)}."
     shares = [float(reason["share"]) for reason in named] + [by_kind.get("rest", 0.0)]
+    beyond = by_kind.get("beyond", 0.0)
+    if abs(beyond) > sum(map(abs, shares)):
+        known = _from_shares(shares, named, by_kind, general, scale, personal=True)
+        return f"{known[:-1]}. Most of the score is a network's, which gives no exact reasons."
+    return _from_shares(shares, named, by_kind, general, scale, personal=personal)
+
+
+def _from_shares(
+    shares: Sequence[float],
+    named: Sequence[Reason],
+    by_kind: Mapping[str, float],
+    general: str,
+    scale: ValueScale,
+    *,
+    personal: bool,
+) -> str:
     yours = "ratings" if scale.feedback is Feedback.EXPLICIT else "history"
     if max(map(abs, shares)) < _NOTHING:
-        return f"{_capital(general)}; your {yours} had no influence."
+        influence = "no exact share in it" if "beyond" in by_kind else "no influence"
+        return f"{_capital(general)}; your {yours} had {influence}."
     if not personal:
         return f"{_capital(general)}; your {yours} moved every entry alike."
     return _from_history(named, by_kind.get("rest", 0.0), general, scale)

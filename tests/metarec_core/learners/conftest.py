@@ -15,6 +15,7 @@ N_ITEMS = 60
 
 SMALL = {
     "amortised": {"dim": 16, "hidden": 16, "loop": {"epochs": 4, "batch_tasks": 32}},
+    "average": {"members": ["popularity", "bias", "item_knn", "gaussian", "amortised"]},
     "gaussian": {
         "taste_dim": 4,
         "exposure_dim": 6,
@@ -94,7 +95,17 @@ def fit() -> Fit:
     def build(name: str, train: TaskData, validation: TaskData, seed: int = 11) -> Learner:
         kind = LEARNERS[name]
         learner = kind(kind.Config.model_validate(SMALL.get(name, {})))
-        context = FitContext(seed=seed, device=torch.device("cpu"), max_support=16, max_query=16)
+        context = FitContext(
+            seed=seed,
+            device=torch.device("cpu"),
+            max_support=16,
+            max_query=16,
+            settings={
+                name: kind.Config.model_validate(SMALL[name])
+                for name, kind in LEARNERS.items()
+                if name in SMALL
+            },
+        )
         learner.fit(train, validation, context)
         return learner
 

@@ -52,6 +52,35 @@ HISTORY = [
     ("reasons", "scale", "expected"),
     [
         (
+            [*HISTORY, share("beyond", 0.2)],
+            STARS,
+            (
+                "Because you rated Star Wars (1977) 5 and The Alien (1979) only 3; "
+                "many people like it too."
+            ),
+        ),
+        (
+            [*HISTORY, share("beyond", -2.0)],
+            STARS,
+            (
+                "Because you rated Star Wars (1977) 5 and The Alien (1979) only 3; many people "
+                "like it too. Most of the score is a network's, which gives no exact reasons."
+            ),
+        ),
+        (
+            [
+                share("item", 0.5),
+                share("prior", 0.0),
+                share("support", 0.0, "Alien", 3.0),
+                share("beyond", 2.0),
+            ],
+            STARS,
+            (
+                "Many people like it; your ratings had no exact share in it. Most of the score is "
+                "a network's, which gives no exact reasons."
+            ),
+        ),
+        (
             HISTORY,
             STARS,
             (

@@ -1,0 +1,122 @@
+"""What an average predicts for a batch of users."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from metarec_core.episodes.types import Support
+from metarec_core.learners.average_weights import ListWeights, ValueWeights, decidedness
+from metarec_core.learners.base import LinearPredictor, Predictor, Shares
+
+_FLAT = 1e-6
+"""Sd of scores below which a member says nothing of the user's items."""
+
+
+class AveragePredictor:
+    """Lists and values of ``B`` users from ``M`` members.
+
+    Args:
+        members: The members' predictors.
+        lists: Weights of the members' scores.
+        values: Weights of the members that predict values; None: no values.
+        support: What is known.
+
+    Attributes:
+        decided: How decided each member is about each user, ``[B, M]``.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Predictor],
+        lists: ListWeights,
+        values: ValueWeights | None,
+        support: Support,
+    ) -> None:
+        self._members = members
+        self._values = values
+        self._support = support
+        # Member by member: all their scores together would be M times as large as the result.
+        centers, factors, decided = [], [], []
+        total: Tensor | None = None
+        for place, member in enumerate(members):
+            center, scale, standard = _standardised(member)
+            decided.append(decidedness(standard))
+            with torch.no_grad():
+                weight = lists(
+                    support.sizes, decided[-1][:, None].float(), slice(place, place + 1)
+                ).double()
+            part = weight * standard
+            total = part if total is None else total.add_(part)
+            centers.append(center)
+            factors.append(weight / scale)
+        assert total is not None
+        self._total = total
+        self._centers, self._factors = centers, factors
+        self.decided = torch.stack(decided, dim=1)
+
+    def standard_scores(self) -> Tensor:
+        """Members' scores on the common scale, ``[B, I, M]``; made when asked for."""
+        return torch.stack([_standardised(member)[2] for member in self._members], dim=2)
+
+    def scores(self, items: Tensor | None = None) -> Tensor:
+        """List scores, ``[B, K]`` or ``[B, I]``."""
+        return self._total if items is None else self._total.gather(1, items)
+
+    def member_values(self, items: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Means and predictive variances of the members that predict values.
+
+        Returns:
+            Two tensors ``[B, K, M']`` or ``[B, I, M']``.
+        """
+        pairs = [member.mean_var(items) for member in self._members]
+        valued = [(mean, variance) for mean, variance in pairs if not bool(mean.isnan().any())]
+        if not valued:
+            nothing = self.scores(items).unsqueeze(-1)[..., :0]
+            return nothing, nothing
+        means, variances = zip(*valued, strict=True)
+        return (
+            torch.stack([mean.double() for mean in means], dim=-1),
+            torch.stack([variance.double() for variance in variances], dim=-1),
+        )
+
+    def mean_var(self, items: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Predicted value and predictive variance, within and between members; NaN without."""
+        if self._values is None:
+            unknown = torch.full_like(self.scores(items), torch.nan)
+            return unknown, unknown
+        mean, variance = self.member_values(items)
+        with torch.no_grad():
+            center, spread = self._values(self._support.sizes, mean, variance)
+        return center, spread
+
+    def shares(self, items: Tensor) -> Shares:
+        """Exact shares of the linear members; what the others bring is ``beyond``."""
+        zero = torch.zeros_like(self.scores(items))
+        support = zero.new_zeros(*zero.shape, self._support.items.shape[1])
+        item, prior, beyond = zero, zero.clone(), zero.clone()
+        for place, member in enumerate(self._members):
+            factor = self._factors[place]
+            # A constant of the user orders nothing: it belongs to what is true of every item.
+            item = item - factor * self._centers[place]
+            if isinstance(member, LinearPredictor):
+                shares = member.shares(items)
+                item = item + factor * shares.item.double()
+                prior = prior + factor * shares.prior.double()
+                support = support + factor[..., None] * shares.support.double()
+            else:
+                beyond = beyond + factor * member.scores(items).double()
+        return Shares(item=item, prior=prior, support=support, beyond=beyond)
+
+
+def _standardised(member: Predictor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and sd ``[B, 1]`` of a member's scores over the catalogue, and the scores by them."""
+    scores = member.scores().double()
+    center = scores.mean(dim=1, keepdim=True)
+    off = scores - center
+    sd = off.square().mean(dim=1, keepdim=True).sqrt()
+    # A member that scores all items alike says nothing, whatever the last bits.
+    scale = torch.where(sd > _FLAT * (1.0 + center.abs()), sd, torch.inf)
+    return center, scale, off / scale

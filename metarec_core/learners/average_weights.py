@@ -1,0 +1,219 @@
+"""How much each member of an average counts: by support size and by how decided it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+KNOTS = (0, 1, 2, 5, 10, 20, 50)
+"""Support sizes at which weights are learned; between them they are interpolated."""
+
+_STEPS = 200
+_RATE = 0.05
+_OUT_OF_SIGHT = -1e9
+
+
+def by_size(sizes: Tensor) -> Tensor:
+    """Shares of the knots at each support size, linear in ``log(1 + size)``.
+
+    Args:
+        sizes: ``[B]``.
+
+    Returns:
+        ``[B, len(KNOTS)]``, each row non-negative and of sum 1.
+    """
+    knots = torch.log1p(torch.tensor(KNOTS, dtype=torch.float32, device=sizes.device))
+    place = torch.log1p(sizes.float()).clamp_max(float(knots[-1]))
+    left = (torch.bucketize(place, knots, right=True) - 1).clamp(0, len(KNOTS) - 2)
+    share = ((place - knots[left]) / (knots[left + 1] - knots[left])).clamp(0.0, 1.0)
+    hats = place.new_zeros(len(place), len(KNOTS))
+    hats.scatter_(1, left[:, None], (1.0 - share)[:, None])
+    return hats.scatter_add(1, (left + 1)[:, None], share[:, None])
+
+
+class ListWeights(nn.Module):
+    """``w_m(k, c) = softplus(t_m(k) + g_m (c_m - mean c_m(k)))``, one weight a member and user.
+
+    ``t_m`` is piecewise linear in ``log(1 + k)``; ``c_m`` says how decided member ``m`` is about
+    this user (see :func:`decidedness`), against what is usual for it at that support size.
+
+    Args:
+        n_members: Members.
+    """
+
+    usual: Tensor
+
+    def __init__(self, n_members: int) -> None:
+        super().__init__()
+        start = math.log(math.expm1(1.0 / n_members))
+        self.level = nn.Parameter(torch.full((len(KNOTS), n_members), start))
+        self.slope = nn.Parameter(torch.zeros(n_members))
+        self.register_buffer("usual", torch.zeros(len(KNOTS), n_members))
+
+    def forward(self, sizes: Tensor, decided: Tensor, members: slice = slice(None)) -> Tensor:
+        """Weights of each user's members, which do not depend on one another.
+
+        Args:
+            sizes: Support sizes, ``[B]``.
+            decided: How decided each of ``members`` is, ``[B, M]``.
+            members: Which members; all by default.
+
+        Returns:
+            ``[B, M]``, positive.
+        """
+        hats = by_size(sizes)
+        surprise = decided - hats @ self.usual[:, members]
+        level = hats @ self.level[:, members]
+        return functional.softplus(level + self.slope[members] * surprise)
+
+    def roughness(self) -> Tensor:
+        """Squared steps between neighbouring knots plus squared slopes, a scalar."""
+        return self.level.diff(dim=0).square().sum() + self.slope.square().sum()
+
+
+class ValueWeights(nn.Module):
+    """Weights of the members that predict values, of sum 1, and a scale of the variance.
+
+    Both are piecewise linear in ``log(1 + k)``; the weights after a softmax, the scale after an
+    exponential.
+
+    Args:
+        n_members: Members that predict values.
+    """
+
+    def __init__(self, n_members: int) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.zeros(len(KNOTS), n_members))
+        self.log_scale = nn.Parameter(torch.zeros(len(KNOTS)))
+
+    def forward(self, sizes: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the mixture: within members, and between them.
+
+        Args:
+            sizes: Support sizes, ``[B]``.
+            mean: Each member's prediction, ``[B, K, M]``.
+            variance: Its predictive variance, ``[B, K, M]``.
+
+        Returns:
+            Two tensors ``[B, K]``.
+        """
+        hats = by_size(sizes)
+        weight = torch.softmax(hats @ self.level, dim=-1)[:, None, :]
+        center = (weight * mean).sum(dim=-1)
+        within = (weight * variance).sum(dim=-1)
+        between = (weight * (mean - center.unsqueeze(-1)).square()).sum(dim=-1)
+        return center, (hats @ self.log_scale).exp()[:, None] * (within + between)
+
+    def roughness(self) -> Tensor:
+        """Squared steps between neighbouring knots, a scalar."""
+        return self.level.diff(dim=0).square().sum() + self.log_scale.diff().square().sum()
+
+
+@dataclass(frozen=True, slots=True)
+class ListTasks:
+    """Members' scores of some candidates on held-out tasks.
+
+    Attributes:
+        sizes: Support sizes, ``[T]``.
+        decided: How decided each member is, ``[T, M]``.
+        scores: On the common scale, ``[T, C, M]``.
+        target: True where a candidate is a target, ``[T, C]`` bool.
+    """
+
+    sizes: Tensor
+    decided: Tensor
+    scores: Tensor
+    target: Tensor
+
+
+def fit_list_weights(tasks: ListTasks, *, smoothing: float, top: int) -> ListWeights:
+    """Weights under which the heads of lists hold most targets.
+
+    The loss is the softmax likelihood of the targets, each weighted by how near it is to the
+    first ``top`` places (:func:`top_weights`), plus ``smoothing`` times the roughness.
+    """
+    weights = ListWeights(tasks.decided.shape[1])
+    hats = by_size(tasks.sizes)
+    weights.usual = (hats.T @ tasks.decided) / hats.sum(dim=0).clamp_min(1e-6)[:, None]
+    weights.usual[hats.sum(dim=0) == 0] = tasks.decided.mean(dim=0)
+    target = tasks.target.float()
+
+    def loss() -> Tensor:
+        mixed = torch.einsum("tcm,tm->tc", tasks.scores, weights(tasks.sizes, tasks.decided))
+        counted = target * top_weights(mixed, top)
+        return -(torch.log_softmax(mixed, dim=1) * counted).sum() / counted.sum().clamp_min(1.0)
+
+    _descend(weights, lambda: loss() + smoothing * weights.roughness() / len(tasks.sizes))
+    return weights
+
+
+def fit_value_weights(
+    sizes: Tensor, mean: Tensor, variance: Tensor, values: Tensor, *, smoothing: float
+) -> ValueWeights:
+    """Weights under which the values of held-out queries are likeliest.
+
+    Args:
+        sizes: Support size of each observation's task, ``[N]``.
+        mean: Members' predictions, ``[N, M]``.
+        variance: Their predictive variances, ``[N, M]``.
+        values: The values, ``[N]``.
+        smoothing: Weight of the roughness.
+    """
+    weights = ValueWeights(mean.shape[1])
+
+    def loss() -> Tensor:
+        center, spread = weights(sizes, mean[:, None, :], variance[:, None, :])
+        error = (values - center.squeeze(1)).square() / spread.squeeze(1)
+        return 0.5 * (error + spread.squeeze(1).log()).mean()
+
+    _descend(weights, lambda: loss() + smoothing * weights.roughness() / max(len(sizes), 1))
+    return weights
+
+
+def top_weights(scores: Tensor, top: int, base: float = 0.1) -> Tensor:
+    """Weight of each candidate as a target: near 1 above place ``top``, ``base`` far below.
+
+    What is ranked far down adds nothing to NDCG at the top, and a plain likelihood spends most
+    of its effort there. A smooth form of the softmax loss at K (Yang et al. 2025, "Breaking the
+    Top-K Barrier: Advancing Top-K Ranking Metrics Optimization in Recommender Systems").
+
+    Args:
+        scores: ``[B, C]``.
+        top: The place, at most ``C``.
+        base: Weight of a target out of sight.
+
+    Returns:
+        ``[B, C]``, without gradient.
+    """
+    with torch.no_grad():
+        place = scores.topk(min(top, scores.shape[1]), dim=1).values[:, -1:]
+        weight: Tensor = base + (1.0 - base) * torch.sigmoid(scores - place)
+        return weight
+
+
+def decidedness(standard: Tensor) -> Tensor:
+    """How far the best items stand out of a user's standardised scores.
+
+    Args:
+        standard: Scores of mean 0 and sd 1 over the catalogue, ``[B, I]``.
+
+    Returns:
+        ``log mean exp``, ``[B]``: 0.5 for normal scores, more where few items stand out.
+    """
+    return torch.logsumexp(standard, dim=1) - math.log(standard.shape[1])
+
+
+def _descend(module: nn.Module, loss: Callable[[], Tensor]) -> None:
+    optimizer = torch.optim.Adam(module.parameters(), lr=_RATE)
+    for step in range(_STEPS):
+        for group in optimizer.param_groups:
+            group["lr"] = _RATE * (1.0 - step / _STEPS)
+        optimizer.zero_grad(set_to_none=True)
+        value = loss()
+        value.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
