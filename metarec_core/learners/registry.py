@@ -14,6 +14,7 @@ from metarec_core.learners.base import Learner
 from metarec_core.learners.bias import Bias
 from metarec_core.learners.ease import Ease
 from metarec_core.learners.gaussian import Gaussian
+from metarec_core.learners.ials import Ials
 from metarec_core.learners.item_knn import ItemKnn
 from metarec_core.learners.popularity import Popularity
 from metarec_core.section import Section
@@ -25,6 +26,7 @@ LEARNERS: Mapping[str, type[Learner]] = {
         Bias,
         ItemKnn,
         Ease,
+        Ials,
         Gaussian,
         Amortised,
         Average,
