@@ -50,7 +50,6 @@ class AverageConfig(Section):
             "ials",
             "gaussian",
             "amortised",
-            "amortised",
         ),
         min_length=1,
         max_length=32,

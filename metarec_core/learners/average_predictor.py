@@ -96,7 +96,8 @@ class AveragePredictor:
         """Exact shares of the linear members; what the others bring is ``beyond``."""
         zero = torch.zeros_like(self.scores(items))
         support = zero.new_zeros(*zero.shape, self._support.items.shape[1])
-        item, prior, beyond = zero, zero.clone(), zero.clone()
+        item, prior = zero, zero.clone()
+        beyond: Tensor | None = None
         for place, member in enumerate(self._members):
             factor = self._factors[place]
             # A constant of the user orders nothing: it belongs to what is true of every item.
@@ -107,7 +108,8 @@ class AveragePredictor:
                 prior = prior + factor * shares.prior.double()
                 support = support + factor[..., None] * shares.support.double()
             else:
-                beyond = beyond + factor * member.scores(items).double()
+                brought = factor * member.scores(items).double()
+                beyond = brought if beyond is None else beyond + brought
         return Shares(item=item, prior=prior, support=support, beyond=beyond)
 
 

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from metarec_core.learners.top_weights import top_weights
+
 KNOTS = (0, 1, 2, 5, 10, 20, 50)
 """Support sizes at which weights are learned; between them they are interpolated."""
 
 _STEPS = 200
 _RATE = 0.05
-_OUT_OF_SIGHT = -1e9
 
 
 def by_size(sizes: Tensor) -> Tensor:
@@ -173,27 +174,6 @@ def fit_value_weights(
 
     _descend(weights, lambda: loss() + smoothing * weights.roughness() / max(len(sizes), 1))
     return weights
-
-
-def top_weights(scores: Tensor, top: int, base: float = 0.1) -> Tensor:
-    """Weight of each candidate as a target: near 1 above place ``top``, ``base`` far below.
-
-    What is ranked far down adds nothing to NDCG at the top, and a plain likelihood spends most
-    of its effort there. A smooth form of the softmax loss at K (Yang et al. 2025, "Breaking the
-    Top-K Barrier: Advancing Top-K Ranking Metrics Optimization in Recommender Systems").
-
-    Args:
-        scores: ``[B, C]``.
-        top: The place, at most ``C``.
-        base: Weight of a target out of sight.
-
-    Returns:
-        ``[B, C]``, without gradient.
-    """
-    with torch.no_grad():
-        place = scores.topk(min(top, scores.shape[1]), dim=1).values[:, -1:]
-        weight: Tensor = base + (1.0 - base) * torch.sigmoid(scores - place)
-        return weight
 
 
 def decidedness(standard: Tensor) -> Tensor:

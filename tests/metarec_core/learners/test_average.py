@@ -1,0 +1,166 @@
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from metarec_core.episodes.sampling import full_support
+from metarec_core.episodes.types import TaskData, ValueScale
+from metarec_core.learners.average import Average, AverageConfig
+from metarec_core.learners.base import FitContext, Learner
+from metarec_core.learners.bias import Bias, BiasConfig
+from metarec_core.learners.item_knn import ItemKnnConfig
+from metarec_core.schema import Feedback
+from metarec_core.section import Section
+
+CHEAP = ("popularity", "bias", "item_knn", "ease")
+
+
+def fitted(
+    train: TaskData,
+    validation: TaskData,
+    members: tuple[str, ...] = CHEAP,
+    settings: Mapping[str, Section] | None = None,
+    already: Mapping[str, Learner] | None = None,
+) -> Average:
+    learner = Average(AverageConfig(members=members))
+    context = FitContext(
+        seed=3,
+        device=torch.device("cpu"),
+        max_support=16,
+        max_query=16,
+        settings=settings or {},
+        fitted=already or {},
+    )
+    learner.fit(train, validation, context)
+    return learner
+
+
+def test_one_member_ranks_as_it_does_alone(
+    train_data: TaskData, validation_data: TaskData, test_data: TaskData, fit
+) -> None:
+    alone = fit("item_knn", train_data, validation_data)
+    average = fitted(train_data, validation_data, ("item_knn",))
+    support = full_support(test_data, np.arange(test_data.n_users))
+
+    order = average.adapt(support).scores().argsort(dim=1, stable=True)
+    expected = alone.adapt(support).scores().double().argsort(dim=1, stable=True)
+
+    assert torch.equal(order, expected)
+
+
+def test_learners_that_are_fitted_are_not_fitted_again(
+    train_data: TaskData, validation_data: TaskData, fit
+) -> None:
+    bias = fit("bias", train_data, validation_data)
+    average = fitted(train_data, validation_data, CHEAP, already={"bias": bias})
+    assert [member.name for member in average.members] == list(CHEAP)
+    assert average.members[1].learner is bias
+
+
+def test_members_have_the_settings_of_their_sections(
+    train_data: TaskData, validation_data: TaskData
+) -> None:
+    settings = {"bias": BiasConfig(sweeps=1)}
+    average = fitted(train_data, validation_data, ("bias",), settings)
+    assert isinstance(average.members[0].learner, Bias)
+    assert average.members[0].learner.config.sweeps == 1
+
+    again = Average.from_state(average.config, average.state(), torch.device("cpu"))
+
+    assert again.members[0].learner.config == settings["bias"]
+
+
+def test_a_member_that_the_catalogue_is_too_large_for_drops_out(
+    train_data: TaskData, validation_data: TaskData, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"item_knn": ItemKnnConfig(max_items=train_data.n_items - 1)}
+    with caplog.at_level(logging.WARNING):
+        average = fitted(train_data, validation_data, (*CHEAP, "item_knn"), settings)
+
+    assert [member.name for member in average.members] == ["popularity", "bias", "ease"]
+    said = [message for message in caplog.messages if "drops out of the average" in message]
+    assert len(said) == 1
+    assert said[0].startswith("item_knn")
+
+
+def test_a_name_that_comes_again_is_another_copy(
+    train_data: TaskData, validation_data: TaskData
+) -> None:
+    from metarec_core.learners.amortised import Amortised, AmortisedConfig
+
+    small = AmortisedConfig.model_validate(
+        {"dim": 4, "hidden": 4, "loop": {"epochs": 1, "batch_tasks": 32}}
+    )
+    average = fitted(train_data, validation_data, ("amortised", "amortised"), {"amortised": small})
+    first, second = (member.learner for member in average.members)
+    assert isinstance(first, Amortised)
+    assert any(
+        not torch.equal(tensor, second.state()[name]) for name, tensor in first.state().items()
+    )
+
+
+def test_what_is_not_linear_is_a_share_of_its_own(
+    train_data: TaskData, validation_data: TaskData, test_data: TaskData, fit
+) -> None:
+    support = full_support(test_data, np.arange(test_data.n_users))
+    items = torch.arange(7).repeat(test_data.n_users, 1)
+
+    linear = fitted(train_data, validation_data).adapt(support).shares(items)
+    mixed = fit("average", train_data, validation_data).adapt(support)
+    shares = mixed.shares(items)
+
+    assert linear.beyond is None
+    assert shares.beyond is not None
+    assert shares.beyond.abs().max() > 0.0
+    assert torch.allclose(shares.total(), mixed.scores(items), atol=1e-9)
+
+
+def test_no_values_for_events(train_data: TaskData, validation_data: TaskData) -> None:
+    scale = ValueScale(Feedback.IMPLICIT, 0.0, 5.0, 1.0)
+    train, validation = (replace(data, scale=scale) for data in (train_data, validation_data))
+    average = fitted(train, validation, ("popularity", "item_knn"))
+    support = full_support(validation, np.arange(validation.n_users))
+
+    assert average.values is None
+    assert average.adapt(support).mean_var()[0].isnan().all()
+
+
+def test_its_forecast_is_as_good_as_its_best_member(
+    train_data: TaskData, validation_data: TaskData, test_data: TaskData, fit
+) -> None:
+    """Judged by likelihood on other users: the weights were learned by it."""
+    from metarec_core.episodes.sampling import evaluation_episodes
+    from metarec_core.evaluation.metrics import gaussian_nll
+
+    average = fit("average", train_data, validation_data)
+    tasks = evaluation_episodes(
+        test_data, np.arange(test_data.n_users), support_sizes=[0, 2, 5], max_query=16, seed=1
+    )
+
+    def nll(learner: Learner) -> float:
+        return float(
+            torch.cat(
+                [
+                    gaussian_nll(
+                        *learner.adapt(batch.episode.support).mean_var(batch.episode.items),
+                        batch.episode.values,
+                        batch.episode.mask,
+                    )
+                    for batch in tasks.batches(100)
+                ]
+            ).mean()
+        )
+
+    members = {member.name: nll(member.learner) for member in average.members}
+    valued = {name: value for name, value in members.items() if value == value}
+    assert set(valued) == {"bias", "gaussian"}
+    assert nll(average) < min(valued.values()) + 0.02
+
+
+def test_itself_is_no_member() -> None:
+    with pytest.raises(ValidationError, match="other learners than itself"):
+        AverageConfig(members=("bias", "average"))

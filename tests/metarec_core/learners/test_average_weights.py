@@ -1,0 +1,107 @@
+import pytest
+import torch
+from torch import Tensor
+
+from metarec_core.learners.average_weights import (
+    KNOTS,
+    ListTasks,
+    by_size,
+    decidedness,
+    fit_list_weights,
+    fit_value_weights,
+)
+from metarec_core.learners.top_weights import top_weights
+
+
+def test_weights_are_shared_between_the_knots_around_a_size() -> None:
+    hats = by_size(torch.tensor([0, 1, 3, 50, 400]))
+
+    assert torch.allclose(hats.sum(dim=1), torch.ones(5))
+    assert hats[0, 0] == hats[1, 1] == hats[3, -1] == hats[4, -1] == 1.0
+    between = (torch.log1p(torch.tensor(3.0)) - torch.log(torch.tensor(3.0))) / (
+        torch.log(torch.tensor(6.0)) - torch.log(torch.tensor(3.0))
+    )
+    assert hats[2, 3] == pytest.approx(float(between))
+    assert hats[2, 2] == pytest.approx(1.0 - float(between))
+
+
+def planted_tasks(seed: int) -> ListTasks:
+    """Member 0 knows the targets of users with little support, member 1 those of the others."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = torch.tensor(KNOTS).repeat_interleave(60)
+    target = torch.rand(len(sizes), 40, generator=generator) < 0.2
+    noise = torch.randn(len(sizes), 40, 2, generator=generator)
+    little = (sizes < 5)[:, None]
+    knows = torch.stack([target & little, target & ~little], dim=2)
+    scores = noise + 2.0 * knows
+    standard = (scores - scores.mean(dim=1, keepdim=True)) / scores.std(dim=1, keepdim=True)
+    decided = torch.stack([decidedness(part) for part in standard.unbind(dim=2)], dim=1)
+    return ListTasks(sizes, decided, standard, target)
+
+
+def precision(scores: Tensor, target: Tensor) -> float:
+    return float(target.gather(1, scores.topk(5, dim=1).indices).float().mean())
+
+
+def test_a_member_counts_where_it_is_right() -> None:
+    weights = fit_list_weights(planted_tasks(0), smoothing=0.1, top=5)
+    fresh = planted_tasks(1)
+    with torch.no_grad():
+        mixed = weights(fresh.sizes, fresh.decided)
+    little = fresh.sizes < 5
+
+    assert (mixed[little, 0] > 2.0 * mixed[little, 1]).all()
+    assert (mixed[~little, 1] > 2.0 * mixed[~little, 0]).all()
+    together = precision(torch.einsum("tcm,tm->tc", fresh.scores, mixed), fresh.target)
+    for member in range(2):
+        assert together > precision(fresh.scores[..., member], fresh.target) + 0.1
+    assert torch.equal(
+        weights(fresh.sizes, fresh.decided[:, 1:], slice(1, 2)).detach(), mixed[:, 1:]
+    )
+
+
+def test_strong_smoothing_gives_one_weight_for_all_sizes() -> None:
+    weights = fit_list_weights(planted_tasks(0), smoothing=1e6, top=5)
+    assert float(weights.level.detach().std(dim=0).max()) < 0.1
+
+
+def test_values_trust_the_better_member_and_own_up_to_the_error() -> None:
+    generator = torch.Generator().manual_seed(0)
+    sizes = torch.tensor(KNOTS).repeat_interleave(400)
+    values = torch.randn(len(sizes), generator=generator)
+    error = torch.randn(len(sizes), 2, generator=generator) * torch.tensor([0.5, 2.0])
+    mean = values[:, None] + error
+    too_sure = torch.full_like(mean, 0.01)
+
+    weights = fit_value_weights(sizes, mean, too_sure, values, smoothing=0.01)
+
+    with torch.no_grad():
+        center, variance = weights(sizes, mean[:, None], too_sure[:, None])
+    center, variance = center.squeeze(1), variance.squeeze(1)
+    assert float((center - values).square().mean()) < 1.1 * 0.25
+    inside = (center - values).abs() < 1.645 * variance.sqrt()
+    assert float(inside.float().mean()) == pytest.approx(0.9, abs=0.04)
+
+
+def test_between_members_there_is_variance_too() -> None:
+    sizes = torch.tensor([0, 5])
+    mean, variance = torch.tensor([[[1.0, 3.0]]] * 2), torch.ones(2, 1, 2)
+    weights = fit_value_weights(
+        sizes, mean[:, 0], variance[:, 0], torch.tensor([2.0, 2.0]), smoothing=1e6
+    )
+    with torch.no_grad():
+        weights.log_scale.zero_()
+        weights.level.zero_()
+        center, spread = weights(sizes, mean, variance)
+    assert torch.allclose(center, torch.full((2, 1), 2.0))
+    assert torch.allclose(spread, torch.full((2, 1), 2.0))
+
+
+def test_targets_count_by_their_nearness_to_the_top() -> None:
+    scores = torch.arange(100.0).repeat(2, 1)
+    weight = top_weights(scores, 10, base=0.1)
+
+    assert torch.allclose(weight[:, 90], torch.full((2,), 0.55))
+    assert (weight[:, 99] > 0.99).all()
+    assert torch.allclose(weight[:, 0], torch.full((2,), 0.1))
+    assert top_weights(scores, 1000).shape == (2, 100)
