@@ -81,6 +81,7 @@ def judge_fold(
         support_sizes=SUPPORT_SIZES,
         max_query=config.episodes.max_query,
         seed=config.seed,
+        rank_reserved=False,
     )
     context = FitContext(
         seed=config.seed,
@@ -92,9 +93,7 @@ def judge_fold(
     for name in LEARNERS:
         learner = learner_class(name)(getattr(config.learners, name))
         learner.fit(tasks.part(Split.TRAIN), tasks.part(Split.VALIDATION), context)
-        frames.append(
-            evaluate(learner, tasks.data, sampled, device=CPU, name=name, rank_reserved=False)
-        )
+        frames.append(evaluate(learner, sampled, device=CPU, name=name))
     return pl.concat(frames)
 
 

@@ -104,6 +104,36 @@ def recommend(
 
 
 @app.command()
+def benchmark(
+    protocol: Annotated[
+        str | None, typer.Option(help="p1 to p5; see 'metarec config', section benchmark.")
+    ] = None,
+    place: Annotated[
+        str | None, typer.Option("--data", help="Directory with a folder a dataset.")
+    ] = None,
+    learners: Annotated[
+        str | None, typer.Option(help="Names, separated by commas; all by default.")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, separated by commas.")] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare learners with published figures and with baselines, by a protocol."""
+    given = {"protocol": protocol, "data": place and json.dumps(place)}
+    given |= {"learners": learners and f"[{learners}]", "seeds": seeds and f"[{seeds}]"}
+    settings = [f"benchmark.{name}={value}" for name, value in given.items() if value]
+    status = _run_flow("benchmark", config, [*(overrides or []), *settings], None, as_json)
+    found = Path(str(status.paths.benchmark))
+    if as_json:
+        # On one line, so that it is the last one.
+        typer.echo(json.dumps(json.loads((found / "benchmark.json").read_text("utf-8"))))
+        return
+    typer.echo((found / "benchmark.txt").read_text(encoding="utf-8"))
+    _finish(status, as_json)
+
+
+@app.command()
 def show(
     user: Annotated[str, typer.Argument(help="A user's id.")],
     run_date: RunDate = None,

@@ -191,6 +191,7 @@ class _Contest:
             support_sizes=episodes.support_sizes,
             max_query=episodes.max_query,
             seed=self.night.config.seed,
+            rank_reserved=False,
         )
 
     def _contestant(
@@ -198,9 +199,7 @@ class _Contest:
     ) -> Contestant:
         directory = self.trained.path / name
         learner = load_bundle(directory, device).learner
-        figures = evaluate(
-            learner, tasks.data, sampled, device=device, name=name, rank_reserved=False
-        )
+        figures = evaluate(learner, sampled, device=device, name=name)
         return Contestant(name, figures, hash_directory(directory))
 
     def _defender(self, reigning: ChampionRef, tasks: Tasks, device: torch.device) -> Contestant:
@@ -223,14 +222,7 @@ class _Contest:
         own_features = encode_users(bundle, tasks.user_ids, users)
         own = replace(tasks, data=replace(tasks.data, user_features=own_features))
         learner = align(bundle.learner, catalogue_positions(bundle.catalogue, tasks.catalogue))
-        figures = evaluate(
-            learner,
-            own.data,
-            self._sample(own),
-            device=device,
-            name="champion",
-            rank_reserved=False,
-        )
+        figures = evaluate(learner, self._sample(own), device=device, name="champion")
         if bundle.split is None:
             return figures
         # Where the fractions have changed, tonight's test users may be those it was trained on.

@@ -88,10 +88,18 @@ class Night:
 
 
 @contextmanager
-def night(flow: str, config: Config, run_date: date | None) -> Iterator[Night]:
+def night(
+    flow: str, config: Config, run_date: date | None, *, dataset: str | None = None
+) -> Iterator[Night]:
     """Open a run: take the home's lock, the MLflow run, and the status file.
 
     Whatever happens inside, the status and the MLflow run say so in the end.
+
+    Args:
+        flow: The flow's name.
+        config: All settings.
+        run_date: The night's date; None for that of the flow run.
+        dataset: What is read, in words, by a run that reads another dataset than the configured.
 
     Raises:
         ServiceError: If another run is writing this home.
@@ -113,13 +121,14 @@ def night(flow: str, config: Config, run_date: date | None) -> Iterator[Night]:
             run_date=run_date,
             flow_run_id=str(flow_run_id) if flow_run_id else None,
             flow_run_url=flow_url,
-            tags={"flow": flow, "metarec.run_id": run_id},
+            tags={"flow": flow, "metarec.run_id": run_id}
+            | ({"dataset": dataset} if dataset else {}),
         )
         status = RunStatus(
             run_id=run_id,
             run_date=run_date,
             flow=flow,
-            dataset=config.dataset.name,
+            dataset=dataset or config.dataset.name,
             state="running",
             started_at=datetime.now(UTC),
             paths=RunPaths(mlflow=tracked.url or store.address, prefect=flow_url),

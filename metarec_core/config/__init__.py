@@ -2,6 +2,7 @@
 
 from metarec_core.config.load import load_config, parse_config, read_tree
 from metarec_core.config.tree import (
+    BenchmarkConfig,
     CleaningConfig,
     Config,
     DatasetConfig,
@@ -15,6 +16,7 @@ from metarec_core.config.tree import (
 from metarec_core.section import Section
 
 __all__ = [
+    "BenchmarkConfig",
     "CleaningConfig",
     "Config",
     "DatasetConfig",

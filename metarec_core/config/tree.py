@@ -12,6 +12,14 @@ from metarec_core.section import Section
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
+def _require_known(learners: tuple[str, ...]) -> None:
+    unknown = [name for name in learners if name not in learner_names()]
+    if unknown:
+        raise ValueError(f"unknown learners {unknown}; wanted names out of {list(learner_names())}")
+    if len(set(learners)) != len(learners):
+        raise ValueError(f"learners {list(learners)} name one twice; wanted each once")
+
+
 class DatasetConfig(Section):
     """Which dataset is read, and from where."""
 
@@ -96,13 +104,7 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _known_learners(self) -> TrainingConfig:
-        unknown = [name for name in self.learners if name not in learner_names()]
-        if unknown:
-            raise ValueError(
-                f"unknown learners {unknown}; wanted names out of {list(learner_names())}"
-            )
-        if len(set(self.learners)) != len(self.learners):
-            raise ValueError(f"learners {list(self.learners)} name one twice; wanted each once")
+        _require_known(self.learners)
         return self
 
 
@@ -130,6 +132,42 @@ class RecommendConfig(Section):
 
     tile_users: int = Field(512, ge=1, le=65_536)
     """Users scored at once; memory grows with it, lists do not change."""
+
+
+class BenchmarkConfig(Section):
+    """How learners are compared with published figures and with baselines (metarec benchmark)."""
+
+    protocol: Literal["p1", "p2", "p3", "p4", "p5"] = "p2"
+    """``p1``: ratings of cold users and items; ``p2``: lists of cold users; ``p3``: five of ten
+    items, as in MetaRec; ``p4``: the future; ``p5``: cold items."""
+
+    data: str = Field("../shared/data", min_length=1, max_length=4096)
+    """Directory with a folder a dataset (``ml-1m``, ``ml-latest-small``)."""
+
+    learners: tuple[str, ...] = Field((), max_length=50)
+    """Learners to compare, by name; empty: all."""
+
+    seeds: tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...] = Field(
+        (1,), min_length=1, max_length=50
+    )
+    """Seeds of shuffles, splits and learners; figures are means over them."""
+
+    shuffles: int = Field(5, ge=1, le=100)
+    """Shuffles of each user in ``p1``, at no more fits."""
+
+    splits: int = Field(20, ge=1, le=200)
+    """Splits of the users in ``p3``, each with fits of its own."""
+
+    resamples: int = Field(2000, ge=100, le=100_000)
+    """Bootstrap resamples of the users."""
+
+    confidence: float = Field(0.95, gt=0.5, lt=1.0)
+    """Level of the paired intervals."""
+
+    @model_validator(mode="after")
+    def _known_learners(self) -> BenchmarkConfig:
+        _require_known(self.learners)
+        return self
 
 
 class RetentionConfig(Section):
@@ -160,5 +198,7 @@ class Config(Section):
     """Gate between challenger and champion."""
     recommend: RecommendConfig = RecommendConfig()
     """Recommendation."""
+    benchmark: BenchmarkConfig = BenchmarkConfig()
+    """Comparison of learners, on request; the night does not read it."""
     retention: RetentionConfig = RetentionConfig()
     """What is kept."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from metarec_core.episodes.batch import EvaluationBatch
+from metarec_core.episodes.padding import pad, padded_support, within
 from metarec_core.episodes.types import Episode, FloatArray, IntArray, Support, TaskData
 
 
@@ -79,21 +81,6 @@ class EpisodeSampler:
             yield _cut(self._data, users, shuffled, sizes, sizes, self._max_query)
 
 
-@dataclass(frozen=True, slots=True)
-class EvaluationBatch:
-    """Tasks of one support size.
-
-    Attributes:
-        users: Row of each task's user in the data, ``[B]``.
-        support_size: Support size of each task, ``[B]``.
-        episode: The tasks.
-    """
-
-    users: IntArray
-    support_size: IntArray
-    episode: Episode
-
-
 class EvaluationTasks:
     """Fixed tasks: one shuffle a user, one query a user, supports that are nested prefixes.
 
@@ -104,6 +91,12 @@ class EvaluationTasks:
             outside the query suffice for.
         max_query: Largest query; a user's query is the last half of the shuffle, at most so many.
         seed: Seed of the shuffle.
+        rank_reserved: Whether *reserved* items compete in rankings, which the user met but which
+            are neither in the support nor in the query. Ranked, they count as misses though the
+            user may well like them, and fewer of them are left the larger the support is:
+            figures rise with the support size even for a learner that does not adapt. Left out,
+            the same items compete at every size, and such a learner scores the same at each.
+            Comparisons at one size are paired either way.
     """
 
     def __init__(
@@ -114,16 +107,23 @@ class EvaluationTasks:
         support_sizes: Sequence[int],
         max_query: int,
         seed: int,
+        rank_reserved: bool = True,
     ) -> None:
         self.data = data
         self.users = np.asarray(users, dtype=np.int64)
         self.support_sizes = tuple(sorted(set(support_sizes)))
         self._max_query = max_query
+        self._rank_reserved = rank_reserved
         self._shuffled = _shuffle(data, self.users, np.random.default_rng(seed))
         counts = self._shuffled.counts
         pool = counts - np.minimum(max_query, (counts + 1) // 2)
         # A user without interactions has no query and so no task, not even without support.
         self._pool = np.where(counts > 0, pool, -1)
+
+    @property
+    def n_items(self) -> int:
+        """Size of the catalogue that is ranked."""
+        return self.data.n_items
 
     def __len__(self) -> int:
         return int(sum((self._pool >= size).sum() for size in self.support_sizes))
@@ -139,7 +139,22 @@ class EvaluationTasks:
                 episode = _cut(
                     self.data, self.users[rows], part, sizes, self._pool[rows], self._max_query
                 )
-                yield EvaluationBatch(self.users[rows], sizes, episode)
+                targets = episode.mask & (episode.values >= self.data.scale.relevant_from)
+                excluded = self._excluded(self.users[rows], episode)
+                yield EvaluationBatch(self.users[rows], sizes, episode, targets, excluded)
+
+    def _excluded(self, users: IntArray, episode: Episode) -> torch.Tensor:
+        excluded = torch.zeros(len(users), self.n_items, dtype=torch.bool)
+        if self._rank_reserved:
+            rows, columns = episode.support.mask.nonzero(as_tuple=True)
+            excluded[rows, episode.support.items[rows, columns]] = True
+            return excluded
+        own, positions = self.data.interactions.entries(users)
+        met = torch.from_numpy(self.data.interactions.items[positions])
+        excluded[torch.from_numpy(own), met] = True
+        rows, columns = episode.mask.nonzero(as_tuple=True)
+        excluded[rows, episode.items[rows, columns]] = False
+        return excluded
 
 
 def evaluation_episodes(
@@ -149,18 +164,26 @@ def evaluation_episodes(
     support_sizes: Sequence[int],
     max_query: int,
     seed: int,
+    rank_reserved: bool = True,
 ) -> EvaluationTasks:
     """Fixed evaluation tasks of ``users``; see :class:`EvaluationTasks`."""
-    return EvaluationTasks(data, users, support_sizes=support_sizes, max_query=max_query, seed=seed)
+    return EvaluationTasks(
+        data,
+        users,
+        support_sizes=support_sizes,
+        max_query=max_query,
+        seed=seed,
+        rank_reserved=rank_reserved,
+    )
 
 
 def full_support(data: TaskData, users: IntArray) -> Support:
     """Everything known of ``users`` as one padded batch, ``S`` the longest history."""
     rows, positions = data.interactions.entries(users)
     counts = data.interactions.indptr[users + 1] - data.interactions.indptr[users]
-    columns = _within(counts)
+    columns = within(counts)
     width = int(counts.max(initial=0))
-    return _support(
+    return padded_support(
         data,
         users,
         rows,
@@ -171,17 +194,13 @@ def full_support(data: TaskData, users: IntArray) -> Support:
     )
 
 
-def _within(counts: IntArray) -> IntArray:
-    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-
-
 def _shuffle(data: TaskData, users: IntArray, rng: np.random.Generator) -> _Shuffled:
     rows, positions = data.interactions.entries(users)
     counts = data.interactions.indptr[users + 1] - data.interactions.indptr[users]
     order = np.lexsort((rng.random(len(rows)), rows))
     return _Shuffled(
         rows=rows,
-        ranks=_within(counts),
+        ranks=within(counts),
         items=data.interactions.items[positions[order]],
         values=data.interactions.values[positions[order]],
         counts=counts,
@@ -191,7 +210,7 @@ def _shuffle(data: TaskData, users: IntArray, rng: np.random.Generator) -> _Shuf
 def _take(shuffled: _Shuffled, rows: IntArray) -> _Shuffled:
     counts = shuffled.counts[rows]
     starts = np.cumsum(shuffled.counts) - shuffled.counts
-    ranks = _within(counts)
+    ranks = within(counts)
     positions = np.repeat(starts[rows], counts) + ranks
     return _Shuffled(
         rows=np.repeat(np.arange(len(rows)), counts),
@@ -215,7 +234,7 @@ def _cut(
     known = ranks < support_sizes[rows]
     offset = ranks - query_starts[rows]
     asked = (offset >= 0) & (offset < max_query)
-    support = _support(
+    support = padded_support(
         data,
         users,
         rows[known],
@@ -226,32 +245,7 @@ def _cut(
     )
     width = int(offset[asked].max(initial=-1)) + 1
     shape = (len(users), width)
-    items, values, mask = _pad(
+    items, values, mask = pad(
         shape, rows[asked], offset[asked], shuffled.items[asked], shuffled.values[asked]
     )
     return Episode(torch.from_numpy(users), support, items, values, mask)
-
-
-def _support(
-    data: TaskData,
-    users: IntArray,
-    rows: IntArray,
-    columns: IntArray,
-    items: IntArray,
-    values: FloatArray,
-    width: int,
-) -> Support:
-    padded = _pad((len(users), width), rows, columns, items, values)
-    return Support(*padded, torch.from_numpy(data.user_features[users]))
-
-
-def _pad(
-    shape: tuple[int, int], rows: IntArray, columns: IntArray, items: IntArray, values: FloatArray
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    padded_items = np.zeros(shape, dtype=np.int64)
-    padded_values = np.zeros(shape, dtype=np.float32)
-    mask = np.zeros(shape, dtype=np.bool_)
-    padded_items[rows, columns] = items
-    padded_values[rows, columns] = values
-    mask[rows, columns] = True
-    return torch.from_numpy(padded_items), torch.from_numpy(padded_values), torch.from_numpy(mask)

@@ -31,6 +31,14 @@ _KINDS: dict[FeatureKind, type[FittedFeature]] = {
 }
 
 
+def _own(settings: FitSettings, spec: FeatureSpec) -> FitSettings:
+    return replace(
+        settings,
+        text_dimensions=spec.dimensions or settings.text_dimensions,
+        text_separator=spec.separator if spec.terms == "parts" else None,
+    )
+
+
 class FeatureEncoder:
     """Encodes and imputes the features of a table.
 
@@ -64,7 +72,7 @@ class FeatureEncoder:
         """
         settings = replace(detail or FitSettings(), seed=seed)
         fitted = [
-            _KINDS[spec.kind].fit(name, coerced(frame, name, spec), settings)
+            _KINDS[spec.kind].fit(name, coerced(frame, name, spec), _own(settings, spec))
             for name, spec in specs.items()
         ]
         return cls(specs, fitted)

@@ -27,6 +27,7 @@ class FitSettings:
         max_values: Most categories that a feature keeps, the most frequent ones.
         text_dimensions: Most dimensions of a text.
         text_terms: Most terms that a text feature knows.
+        text_separator: What stands between the terms of a text; None: terms are words.
         seed: Seed of the reduction of texts.
     """
 
@@ -34,6 +35,7 @@ class FitSettings:
     max_values: int = 200
     text_dimensions: int = 32
     text_terms: int = 5000
+    text_separator: str | None = None
     seed: int = 0
 
 

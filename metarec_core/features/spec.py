@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -20,7 +21,14 @@ class FeatureSpec(Section):
     """``categorical``, ``numeric``, ``multi`` (several categories in one cell) or ``text``."""
 
     separator: str = Field("|", min_length=1)
-    """What stands between the categories of a ``multi`` cell."""
+    """What stands between the categories of a ``multi`` cell, or the parts of a text's terms."""
+
+    terms: Literal["words", "parts"] = "words"
+    """What a ``text`` is made of: its words, or the parts between separators as a whole, such as
+    names; a remark in round brackets belongs to no part."""
+
+    dimensions: int | None = Field(None, ge=1, le=512)
+    """Most dimensions that a ``text`` is reduced to; null for the encoder's default (32)."""
 
     pattern: str | None = None
     """Regular expression with one group; the group is the value, no match is a missing value."""

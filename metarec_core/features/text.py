@@ -13,6 +13,7 @@ from metarec_core.features.fitted import Array, FitSettings, FloatArray, codes_o
 from metarec_core.schema import FeatureKind
 
 _TOKEN = r"\b\w\w+\b"  # noqa: S105 (a pattern of words, no secret)
+_REMARK = r"\([^()]*\)"
 _TILE = 65_536
 
 
@@ -20,9 +21,9 @@ _TILE = 65_536
 class Text:
     """Columns ``<name>:svd<j>``, then ``<name>:missing``: latent semantic analysis.
 
-    Terms are lower-case words of two letters or more; weights are smoothed TF-IDF, rows of unit
-    length, projected on the leading right singular vectors of the training rows (Deerwester et
-    al., 1990). Encoding needs no scikit-learn.
+    Terms are lower-case words of two letters or more, or the parts between separators; weights
+    are smoothed TF-IDF, rows of unit length, projected on the leading right singular vectors of
+    the training rows (Deerwester et al., 1990). Encoding needs no scikit-learn.
 
     Attributes:
         name: The feature.
@@ -30,6 +31,7 @@ class Text:
         idf: Their inverse document frequency, ``[V]`` float32.
         components: Singular vectors, ``[V, D]`` float32.
         average: Mean of the encoded training rows, ``[D + 1]`` float32.
+        separator: What stands between terms; None: terms are words.
     """
 
     kind: ClassVar[FeatureKind] = FeatureKind.TEXT
@@ -38,12 +40,13 @@ class Text:
     idf: FloatArray
     components: FloatArray
     average: FloatArray
+    separator: str | None = None
 
     @classmethod
     def fit(cls, name: str, column: pl.Series, settings: FitSettings) -> Self:
         """Learn terms, weights and dimensions from a training column of strings."""
         documents = column.drop_nulls()
-        rows, terms = _tokens(documents)
+        rows, terms = _tokens(documents, settings.text_separator)
         found = pl.DataFrame({"row": rows, "term": terms}).unique()
         counted = (
             found.group_by("term")
@@ -58,15 +61,16 @@ class Text:
         idf = (np.log((1.0 + len(documents)) / (1.0 + frequency)) + 1.0).astype(np.float32)
         dimensions = max(min(settings.text_dimensions, len(vocabulary) - 1, len(documents) - 1), 0)
         components = np.zeros((len(vocabulary), dimensions), dtype=np.float32)
-        plain = cls(name, vocabulary, idf, components, np.ones(dimensions + 1, dtype=np.float32))
+        ones, separator = np.ones(dimensions + 1, dtype=np.float32), settings.text_separator
+        plain = cls(name, vocabulary, idf, components, ones, separator)
         if dimensions:
             components = plain._components(documents, dimensions, settings.seed)
-        plain = cls(name, vocabulary, idf, components, plain.average)
+        plain = cls(name, vocabulary, idf, components, ones, separator)
         encoded = plain.encode(column)
         average = (
             encoded.mean(axis=0, dtype=np.float64) if len(encoded) else np.zeros(dimensions + 1)
         )
-        return cls(name, vocabulary, idf, components, average.astype(np.float32))
+        return cls(name, vocabulary, idf, components, average.astype(np.float32), separator)
 
     def _components(self, documents: pl.Series, dimensions: int, seed: int) -> FloatArray:
         # Heavy, and needed for fitting alone: serving must not load them.
@@ -86,7 +90,7 @@ class Text:
     def _weights(
         self, documents: pl.Series
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], FloatArray]:
-        rows, terms = _tokens(documents)
+        rows, terms = _tokens(documents, self.separator)
         codes = codes_of(terms, self.vocabulary)
         known = codes >= 0
         counted = (
@@ -130,7 +134,7 @@ class Text:
 
     def state(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """Terms as JSON, everything else as arrays."""
-        return {"vocabulary": self.vocabulary}, {
+        return {"vocabulary": self.vocabulary, "separator": self.separator}, {
             "idf": self.idf,
             "components": self.components,
             "average": self.average,
@@ -145,11 +149,18 @@ class Text:
             arrays["idf"],
             arrays["components"],
             arrays["average"],
+            settings.get("separator"),
         )
 
 
-def _tokens(documents: pl.Series) -> tuple[npt.NDArray[np.int64], pl.Series]:
-    words = documents.fill_null("").str.to_lowercase().str.extract_all(_TOKEN)
+def _tokens(documents: pl.Series, separator: str | None) -> tuple[npt.NDArray[np.int64], pl.Series]:
+    texts = documents.fill_null("").str.to_lowercase()
+    if separator is None:
+        words = texts.str.extract_all(_TOKEN)
+    else:
+        parts = texts.str.replace_all(_REMARK, "").str.split(separator)
+        words = parts.list.eval(pl.element().str.strip_chars())
+        words = words.list.eval(pl.element().filter(pl.element() != ""))
     counts = words.list.len().to_numpy()
     rows = np.repeat(np.arange(len(documents), dtype=np.int64), counts)
     return rows, words.filter(words.list.len() > 0).explode().alias("term")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -114,10 +114,19 @@ class FitContext:
 
 @dataclass(frozen=True, slots=True)
 class FitReport:
-    """What fitting did: final numbers, and curves by epoch."""
+    """What fitting did.
+
+    Attributes:
+        facts: Final numbers.
+        curves: Values by epoch.
+        chosen: Settings, as a tree, under which a second fit repeats what validation chose in
+            this one (such as ``{"loop": {"epochs": 23, "keep": "last"}}``): for a refit on more
+            data that has no validation of its own. Empty where nothing was chosen.
+    """
 
     facts: dict[str, float] = field(default_factory=dict)
     curves: dict[str, list[float]] = field(default_factory=dict)
+    chosen: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Learner(Protocol):

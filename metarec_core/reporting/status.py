@@ -67,6 +67,7 @@ class RunPaths(BaseModel):
     lists: str | None = None
     summary: str | None = None
     data_docs: str | None = None
+    benchmark: str | None = None
     mlflow: str | None = None
     prefect: str | None = None
 

@@ -49,6 +49,10 @@ class LoopConfig(Section):
     average: float = Field(0.99, ge=0.0, lt=1.0)
     """Decay a step of the exponential moving average of the weights, which is what is kept."""
 
+    keep: Literal["best", "last"] = "best"
+    """Whose weights are kept: those of the epoch with the best validation loss, or those of the
+    last one, after all ``epochs`` and whatever validation says."""
+
     clip: float = Field(5.0, gt=0.0, le=1000.0)
     """Largest norm of a gradient."""
 
@@ -78,13 +82,14 @@ class _Progress:
 def train(
     model: EpisodicModel, sampler: EpisodeSampler, config: LoopConfig, context: FitContext
 ) -> FitReport:
-    """Train ``model.net`` in place; it ends with the averaged weights of the best epoch.
+    """Train ``model.net`` in place; it ends with the averaged weights of the epoch to keep.
 
     A checkpoint is written after every epoch where ``context.work`` says, and training goes on
     from it: a run that was killed ends with the very weights of one that was not.
 
     Returns:
-        Facts (epochs, best epoch, best loss) and curves by epoch.
+        Facts (epochs, best epoch, best loss), curves by epoch, and as the choice the number of
+        epochs, for learners whose section of the loop is called ``loop``.
     """
     net = model.net.to(context.device)
     average = get_ema_multi_avg_fn(config.average)  # type: ignore[no-untyped-call]
@@ -119,7 +124,7 @@ def train(
         metrics |= dict(model.validate(averaged.module))
         for name, value in metrics.items():
             progress.curves.setdefault(name, []).append(value)
-        if metrics["loss"] < progress.best_loss:
+        if metrics["loss"] < progress.best_loss or config.keep == "last":
             progress.best_loss, progress.best_epoch = metrics["loss"], progress.epoch
             best = {name: tensor.clone() for name, tensor in averaged.module.state_dict().items()}
         checkpoint.save(vars(progress), best)
@@ -135,6 +140,7 @@ def train(
             "tasks": float(sampler.n_tasks),
         },
         curves=progress.curves,
+        chosen={"loop": {"epochs": max(progress.best_epoch, 1), "keep": "last"}},
     )
 
 

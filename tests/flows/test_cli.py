@@ -33,7 +33,8 @@ def settings(dataset) -> list[str]:
 
 def test_help_names_every_command(metarec, tmp_path: Path) -> None:
     text = metarec.run(tmp_path, "--help").stdout
-    for name in ("demo", "run", "recommend", "show", "status", "data", "config", "up", "down"):
+    names = ("demo", "run", "recommend", "benchmark", "show", "status", "data", "config")
+    for name in (*names, "up", "down"):
         assert f" {name} " in text
 
 

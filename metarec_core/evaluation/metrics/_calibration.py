@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -59,3 +61,48 @@ def interval_coverage(
     inside = (distance <= reach * variance.double().clamp_min(0.0).sqrt()).double()
     unknown = distance.isnan() | variance.isnan()
     return masked_mean(torch.where(unknown, torch.nan, inside), mask)
+
+
+def relevance_probability(mean: Tensor, variance: Tensor, threshold: float) -> Tensor:
+    """``P(value > threshold)`` under ``N(mean, variance)``, float64, NaN where not predicted.
+
+    On a grid of whole stars "at least 4" is everything above 3.5, which is then the threshold.
+
+    Args:
+        mean: Predicted values, any shape.
+        variance: *Predictive* variances, noise included, of the same shape.
+        threshold: Where relevance begins.
+    """
+    sd = variance.double().clamp_min(_MIN_VARIANCE).sqrt()
+    probability: Tensor = torch.special.ndtr((mean.double() - threshold) / sd)
+    return probability
+
+
+def calibration_error(
+    probabilities: npt.NDArray[np.float64], outcomes: npt.NDArray[np.bool_], bins: int = 15
+) -> float:
+    """Expected calibration error of probabilities in bins of equal mass.
+
+    Pairs are sorted by probability and cut into ``bins`` parts of (nearly) equal size; the error
+    is the mean over pairs of ``|mean probability - share of outcomes|`` of their part (Naeini et
+    al. 2015, "Obtaining Well Calibrated Probabilities Using Bayesian Binning"; equal-mass bins:
+    Nguyen & O'Connor 2015). Perfect forecasts have an error above 0 too, by chance.
+
+    Args:
+        probabilities: ``[N]``.
+        outcomes: What came, ``[N]``.
+        bins: How many bins.
+
+    Returns:
+        A number in [0, 1]; NaN without a pair.
+    """
+    if len(probabilities) == 0:
+        return math.nan
+    order = np.argsort(probabilities, kind="stable")
+    parts = zip(
+        np.array_split(probabilities[order], bins),
+        np.array_split(outcomes[order].astype(np.float64), bins),
+        strict=True,
+    )
+    gaps = sum(abs(float(stated.sum() - came.sum())) for stated, came in parts)
+    return gaps / len(probabilities)

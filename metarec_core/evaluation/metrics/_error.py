@@ -39,3 +39,17 @@ def root_squared_error(mean: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         ``[B]`` float64; NaN for a task with no query, or with any entry not predicted.
     """
     return masked_mean((mean.double() - target.double()) ** 2, mask).sqrt()
+
+
+def squared_error(mean: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared error of each task; the root of its mean over tasks is the pooled RMSE.
+
+    Args:
+        mean: Predicted values, ``[B, Q]``; NaN where none was predicted.
+        target: True values, ``[B, Q]``.
+        mask: True where an entry is real, ``[B, Q]`` bool.
+
+    Returns:
+        ``[B]`` float64; NaN for a task with no query, or with any entry not predicted.
+    """
+    return masked_mean((mean.double() - target.double()) ** 2, mask)

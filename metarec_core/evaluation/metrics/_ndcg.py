@@ -33,3 +33,22 @@ def ndcg(ranked: Tensor, n_targets: Tensor, k: int) -> Tensor:
     best = torch.cat([torch.zeros(1, dtype=torch.float64, device=device), discount.cumsum(0)])
     # Two orders of summation may differ in the last bit.
     return (gained / best[n_targets.clamp(max=k)]).clamp(max=1.0)
+
+
+def graded_ndcg(gains: Tensor, ideal: Tensor, k: int) -> Tensor:
+    """NDCG@k of each task with gains of any size.
+
+    Args:
+        gains: Gain of what stands at each place, best place first, ``[B, K]``; 0 for nothing.
+        ideal: Gains of all that competes, in any order, ``[B, Q]``; 0 for padding.
+        k: Places that count.
+
+    Returns:
+        ``[B]`` float64 in [0, 1]; NaN for a task without any gain.
+    """
+    best = ideal.double().sort(dim=1, descending=True).values[:, :k]
+    head = gains.double()[:, :k]
+    places = torch.arange(2, k + 2, dtype=torch.float64, device=head.device)
+    discount = 1.0 / places.log2()
+    gained = (head * discount[: head.shape[1]]).sum(dim=1)
+    return (gained / (best * discount[: best.shape[1]]).sum(dim=1)).clamp(max=1.0)

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from metarec_core.evaluation import bootstrap_interval, paired_difference
-from metarec_core.evaluation.bootstrap import _student_quantile
+from metarec_core.evaluation.bootstrap import _student_quantile, bootstrap_intervals
 
 
 def compare(left: pl.DataFrame, right: pl.DataFrame, metric: str = "ndcg_at_10", **options: object):
@@ -97,3 +97,24 @@ def test_too_few_users_give_no_interval(make_tasks) -> None:
         np.array([0.0, 1.0]), generator=np.random.default_rng(0), resamples=200, confidence=0.95
     )
     assert (low, high) == (0.0, 1.0)
+
+
+def test_many_intervals_at_once_are_those_of_one_at_a_time() -> None:
+    values = np.random.default_rng(2).normal(0.2, 1.0, (50, 3))
+    lows, highs = bootstrap_intervals(
+        values, generator=np.random.default_rng(7), resamples=8000, confidence=0.9
+    )
+    for column in range(3):
+        low, high = bootstrap_interval(
+            values[:, column],
+            generator=np.random.default_rng(8),
+            resamples=8000,
+            confidence=0.9,
+        )
+        assert low is not None
+        assert lows[column] == pytest.approx(low, abs=0.02)
+        assert highs[column] == pytest.approx(high, abs=0.02)
+    alone = bootstrap_intervals(
+        values[:1], generator=np.random.default_rng(7), resamples=100, confidence=0.9
+    )
+    assert np.isnan(alone).all()

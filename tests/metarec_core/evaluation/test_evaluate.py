@@ -66,7 +66,7 @@ class Constant:
 def test_every_figure_against_a_loop(
     task_data: TaskData, tasks: EvaluationTasks, bias: Bias
 ) -> None:
-    frame = evaluate(bias, task_data, tasks, device=CPU, batch_size=4)
+    frame = evaluate(bias, tasks, device=CPU, batch_size=4)
     assert frame.schema == TASK_SCHEMA
     assert len(frame) == len(tasks)
     found = {(row["user"], row["support_size"]): row for row in frame.iter_rows(named=True)}
@@ -101,7 +101,7 @@ def test_every_figure_against_a_loop(
 
 
 def test_batches_change_nothing(task_data: TaskData, tasks: EvaluationTasks, bias: Bias) -> None:
-    frames = [evaluate(bias, task_data, tasks, device=CPU, batch_size=size) for size in (1, 7, 512)]
+    frames = [evaluate(bias, tasks, device=CPU, batch_size=size) for size in (1, 7, 512)]
     assert frames[0].equals(frames[1])
     assert frames[0].equals(frames[2])
     assert frames[0].equals(frames[0].sort("support_size", "user"))
@@ -110,7 +110,7 @@ def test_batches_change_nothing(task_data: TaskData, tasks: EvaluationTasks, bia
 def test_a_learner_without_forecasts_has_no_errors(
     task_data: TaskData, tasks: EvaluationTasks, popularity: Popularity
 ) -> None:
-    frame = evaluate(popularity, task_data, tasks, device=CPU, name="counts")
+    frame = evaluate(popularity, tasks, device=CPU, name="counts")
     assert (
         frame.select("mae", "rmse", "nll", "coverage_50", "coverage_90").null_count().row(0)
         == (len(frame),) * 5
@@ -119,23 +119,22 @@ def test_a_learner_without_forecasts_has_no_errors(
     assert frame["learner"].unique().to_list() == ["counts"]
 
 
-def test_relevance_comes_from_the_scale(
-    task_data: TaskData, tasks: EvaluationTasks, popularity: Popularity
-) -> None:
+def test_relevance_comes_from_the_scale(task_data: TaskData, popularity: Popularity) -> None:
     strict = replace(task_data, scale=replace(task_data.scale, relevant_from=6.0))
-    frame = evaluate(popularity, strict, tasks, device=CPU)
+    asked = evaluation_episodes(strict, TEST, support_sizes=(0, 2, 5), max_query=8, seed=11)
+    frame = evaluate(popularity, asked, device=CPU)
     assert frame["n_relevant"].sum() == 0
     assert frame["ndcg_at_10"].null_count() == len(frame)
 
 
 def test_nan_scores_are_refused(task_data: TaskData, tasks: EvaluationTasks) -> None:
     with pytest.raises(ModelError, match="NaN among its list scores"):
-        evaluate(Constant(60, torch.nan), task_data, tasks, device=CPU)
+        evaluate(Constant(60, torch.nan), tasks, device=CPU)
 
 
 def test_no_task_gives_an_empty_frame(task_data: TaskData) -> None:
     none = evaluation_episodes(task_data, TEST[:0], support_sizes=(0,), max_query=8, seed=1)
-    frame = evaluate(Constant(60), task_data, none, device=CPU)
+    frame = evaluate(Constant(60), none, device=CPU)
     assert frame.schema == TASK_SCHEMA
     assert frame.is_empty()
     assert summarise(frame).is_empty()
@@ -144,9 +143,7 @@ def test_no_task_gives_an_empty_frame(task_data: TaskData) -> None:
 def test_summary_is_a_mean_over_users(
     task_data: TaskData, tasks: EvaluationTasks, bias: Bias, popularity: Popularity
 ) -> None:
-    frame = pl.concat(
-        [evaluate(learner, task_data, tasks, device=CPU) for learner in (popularity, bias)]
-    )
+    frame = pl.concat([evaluate(learner, tasks, device=CPU) for learner in (popularity, bias)])
     summary = summarise(frame)
     assert summary["learner"].unique(maintain_order=True).to_list() == ["popularity", "bias"]
     assert summary["support_size"].unique(maintain_order=True).to_list() == ["0", "2", "5", "all"]
@@ -174,16 +171,19 @@ def test_summary_is_a_mean_over_users(
 
 def test_ranking_knows_no_unseen_signal(task_data: TaskData, tasks: EvaluationTasks) -> None:
     """A constant scorer gets the catalogue's order, so its NDCG is that of chance or nearly so."""
-    frame = evaluate(Constant(60), task_data, tasks, device=CPU)
+    frame = evaluate(Constant(60), tasks, device=CPU)
     first = frame.filter(pl.col("support_size") == 0)["top_10"].to_list()
     assert all(top == list(range(10)) for top in first)
     assert frame["coverage_50"].drop_nulls().is_between(0, 1).all()
 
 
 def test_without_reserved_items_a_learner_that_does_not_adapt_is_flat(
-    task_data: TaskData, tasks: EvaluationTasks, popularity: Popularity
+    task_data: TaskData, popularity: Popularity
 ) -> None:
-    frame = evaluate(popularity, task_data, tasks, device=CPU, rank_reserved=False)
+    tasks = evaluation_episodes(
+        task_data, TEST, support_sizes=(0, 2, 5), max_query=8, seed=11, rank_reserved=False
+    )
+    frame = evaluate(popularity, tasks, device=CPU)
     enough = frame.filter(pl.len().over("user") == 3)
     assert enough["user"].n_unique() >= 5
     spread = enough.group_by("user").agg(pl.col("ndcg_at_10", "recall_at_20").n_unique())

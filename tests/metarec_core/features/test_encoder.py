@@ -250,3 +250,26 @@ def test_any_frame_encodes_finite_and_a_saved_encoder_encodes_the_same(
         filled = encoder.impute(frame)
         assert filled.null_count().sum_horizontal().sum() == 0
         np.testing.assert_array_equal(encoder.encode(filled), matrix)
+
+
+def test_parts_are_terms_as_a_whole_without_remarks() -> None:
+    spec = FeatureSpec(column="c", kind="text", terms="parts", separator=",", dimensions=2)
+    names = ["Ann Lee (novel), Bo Kim", "Bo Kim", "Ann Lee", None, "Ann Kim, Bo Kim", "ann lee"]
+    frame = pl.DataFrame({"writers": names})
+    encoder = FeatureEncoder.fit(frame, {"writers": spec}, seed=0)
+    encoded = encoder.encode(frame)
+    assert encoder.names == ["writers:svd0", "writers:missing"]
+    # The two names that occur more than once are alike to the one dimension; 'ann' is no term.
+    assert encoded[2, 0] == encoded[5, 0] == pytest.approx(2**-0.5)
+    other = pl.DataFrame({"writers": ["ann, lee", "Ann Lee (play)"]})
+    assert encoder.encode(other)[:, 0].tolist() == [0.0, encoded[2, 0]]
+    assert encoded[3].tolist() == [0.0, 1.0]
+
+
+def test_a_text_of_parts_is_saved_with_its_separator(tmp_path: Path) -> None:
+    spec = FeatureSpec(column="c", kind="text", terms="parts", separator=";")
+    frame = pl.DataFrame({"cast": ["a b;c", "a b", "c;d e", "d e;a b", "c"]})
+    encoder = FeatureEncoder.fit(frame, {"cast": spec}, seed=0)
+    encoder.save(tmp_path, "items")
+    again = FeatureEncoder.load(tmp_path, "items")
+    assert np.array_equal(again.encode(frame), encoder.encode(frame))

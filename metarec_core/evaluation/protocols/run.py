@@ -1,0 +1,239 @@
+"""Fit each learner on a study, and judge it on all that the study asks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import polars as pl
+import torch
+
+from metarec_core.episodes.types import TaskData
+from metarec_core.errors import MetarecError
+from metarec_core.evaluation.evaluate import Adaptable, evaluate
+from metarec_core.evaluation.measures import measures
+from metarec_core.evaluation.protocols.study import Reference, State, Study
+from metarec_core.learners.base import FitContext, Learner
+from metarec_core.learners.registry import learner_class
+from metarec_core.section import Section
+
+# What a learner may fail with on data that it was not made for; faults of the harness pass.
+_FAILURES = (MetarecError, RuntimeError, ArithmeticError, ValueError, MemoryError)
+BATCH = 256
+"""Tasks adapted at once: a covariance each, and scores of the whole catalogue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A learner that did not get through a study.
+
+    Attributes:
+        learner: Its name.
+        study: The study's name.
+        message: What it said.
+    """
+
+    learner: str
+    study: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What a learner cost in a study.
+
+    Attributes:
+        learner: Its name.
+        study: The study's name.
+        fit_seconds: Wall time of fitting, refit included.
+        adapt_seconds: Wall time of adapting to all test tasks, ranking and measuring them.
+        tasks: Test tasks.
+        facts: What fitting reported.
+        chosen: What validation chose.
+    """
+
+    learner: str
+    study: str
+    fit_seconds: float
+    adapt_seconds: float
+    tasks: int
+    facts: Mapping[str, float]
+    chosen: Mapping[str, Any]
+
+    @property
+    def tasks_per_second(self) -> float:
+        """Test tasks adapted, ranked and measured in a second."""
+        return self.tasks / max(self.adapt_seconds, 1e-9)
+
+
+@dataclass(slots=True)
+class Results:
+    """What all learners made of all studies.
+
+    Attributes:
+        frames: One frame a learner, study, state and k: columns of ``evaluate`` with ``study``,
+            ``state`` and ``k`` before them.
+        states: The states met, by name.
+        timings: Costs.
+        failures: Learners that failed; their figures are left out.
+        studies: Facts and user ids of each study.
+    """
+
+    frames: list[pl.DataFrame] = field(default_factory=list)
+    states: dict[str, State] = field(default_factory=dict)
+    timings: list[Timing] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    studies: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+Progress = Callable[[str, str, float], None]
+"""Called with the study, the learner, and the share of its work that is done."""
+
+
+def run_studies(
+    studies: Iterable[Study],
+    learners: Mapping[str, Section],
+    *,
+    device: torch.device,
+    max_support: int,
+    max_query: int,
+    progress: Progress | None = None,
+) -> Results:
+    """Every learner on every study; one that fails is named, and the others go on.
+
+    Args:
+        studies: The protocol's studies.
+        learners: Settings of each registered learner to compare, by name.
+        device: Where tensors live.
+        max_support: Largest support set sampled in training.
+        max_query: Largest query set sampled in training.
+        progress: Told how far a learner is.
+    """
+    results = Results()
+    for study in studies:
+        results.studies[study.name] = {
+            "seed": study.seed,
+            "facts": dict(study.facts),
+            "users": {name: list(users) for name, users in study.user_ids.items()},
+        }
+        results.states |= {state.name: state for state in study.states}
+        entrants: dict[str, Callable[[], _Fitted]] = {
+            reference.name: partial(_fit_reference, reference, study)
+            for reference in study.references
+        }
+        for name, config in learners.items():
+            context = FitContext(
+                seed=study.seed,
+                device=device,
+                max_support=max_support,
+                max_query=max_query,
+                progress=_within_study(progress, study.name, name),
+            )
+            entrants[name] = partial(_fit, name, config, study, context)
+        for name, fit in entrants.items():
+            if progress is not None:
+                progress(study.name, name, 0.0)
+            try:
+                _enter(results, study, name, fit(), device)
+            except _FAILURES as error:
+                results.failures.append(Failure(name, study.name, _said(error)))
+            if progress is not None:
+                progress(study.name, name, 1.0)
+    return results
+
+
+def fit_learner(
+    name: str, config: Section, train: TaskData, validation: TaskData, context: FitContext
+) -> tuple[Learner, Mapping[str, float], Mapping[str, Any]]:
+    """A learner fitted once: itself, its facts, and what validation chose."""
+    learner = learner_class(name)(config)
+    report = learner.fit(train, validation, context)
+    return learner, report.facts, report.chosen
+
+
+def with_choice(config: Section, chosen: Mapping[str, Any]) -> Section:
+    """Settings under which a fit repeats a choice (see ``FitReport.chosen``)."""
+    return type(config).model_validate(_merged(config.model_dump(), chosen))
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    learner: Adaptable
+    seconds: float
+    facts: Mapping[str, float] = field(default_factory=dict)
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _fit(name: str, config: Section, study: Study, context: FitContext) -> _Fitted:
+    started = time.perf_counter()
+    learner, facts, chosen = fit_learner(name, config, study.train, study.validation, context)
+    if study.refit is not None:
+        again = with_choice(config, chosen)
+        learner, facts, _ = fit_learner(name, again, study.refit, study.validation, context)
+    return _Fitted(learner, time.perf_counter() - started, facts, chosen)
+
+
+def _fit_reference(reference: Reference, study: Study) -> _Fitted:
+    started = time.perf_counter()
+    reference.fit(study.train if study.refit is None else study.refit)
+    return _Fitted(reference, time.perf_counter() - started)
+
+
+def _enter(
+    results: Results, study: Study, name: str, fitted: _Fitted, device: torch.device
+) -> None:
+    started = time.perf_counter()
+    frames = list(_judge(study.states, study.name, name, fitted.learner, device))
+    seconds = time.perf_counter() - started
+    results.frames += frames
+    tasks = sum(len(frame) for frame in frames)
+    results.timings.append(
+        Timing(name, study.name, fitted.seconds, seconds, tasks, fitted.facts, fitted.chosen)
+    )
+
+
+def _judge(
+    states: Sequence[State], study: str, name: str, learner: Adaptable, device: torch.device
+) -> Iterator[pl.DataFrame]:
+    for state in states:
+        for k, tasks in state.tasks.items():
+            frame = evaluate(
+                learner,
+                tasks,
+                device=device,
+                batch_size=BATCH,
+                name=name,
+                measures=measures(*state.measures),
+                threshold=state.threshold,
+            )
+            yield frame.select(
+                pl.lit(study).alias("study"),
+                pl.lit(state.name).alias("state"),
+                pl.lit(k, dtype=pl.Int64).alias("k"),
+                pl.all(),
+            )
+
+
+def _within_study(
+    progress: Progress | None, study: str, learner: str
+) -> Callable[[int, int, Mapping[str, float]], None] | None:
+    if progress is None:
+        return None
+    return lambda step, steps, _: progress(study, learner, step / max(steps, 1))
+
+
+def _said(error: BaseException) -> str:
+    text = str(error) if isinstance(error, MetarecError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())[:500]
+
+
+def _merged(tree: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(tree)
+    for name, value in over.items():
+        inner = merged.get(name)
+        both = isinstance(inner, Mapping) and isinstance(value, Mapping)
+        merged[name] = _merged(inner, value) if both and inner is not None else value
+    return merged

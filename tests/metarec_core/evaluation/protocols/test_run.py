@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from metarec_core.config import BenchmarkConfig, Config
+from metarec_core.evaluation import paired_difference
+from metarec_core.evaluation.protocols import p2, run
+from metarec_core.evaluation.protocols.corpus import Corpus
+from metarec_core.evaluation.protocols.document import document, user_lists
+from metarec_core.evaluation.protocols.references import Random
+from metarec_core.evaluation.protocols.run import Results, run_studies, with_choice
+from metarec_core.evaluation.protocols.study import Study
+from metarec_core.evaluation.protocols.table import rows
+from metarec_core.learners.base import FitContext, FitReport
+from metarec_core.learners.popularity import Popularity
+from metarec_core.learners.registry import learner_class
+
+CPU = torch.device("cpu")
+TINY = {"taste_dim": 2, "exposure_dim": 4, "hidden": 4, "loop": {"epochs": 3, "patience": 2}}
+
+
+@pytest.fixture(scope="module")
+def study(corpus: Corpus, config: BenchmarkConfig) -> Study:
+    return next(iter(p2.studies(corpus, config)))
+
+
+def compared(study: Study, *names: str) -> Results:
+    settings = {name: learner_class(name).Config() for name in names}
+    return run_studies([study], settings, device=CPU, max_support=8, max_query=8)
+
+
+@pytest.fixture(scope="module")
+def results(study: Study) -> Results:
+    return compared(study, "popularity", "bias")
+
+
+def test_rows_are_flat_and_paired(results: Results) -> None:
+    found = rows(results, seed=4, resamples=500, confidence=0.95)
+    assert [set(row) for row in found[:1]] == [
+        {
+            "learner",
+            "state",
+            "k",
+            "metric",
+            "value",
+            "se",
+            "best_baseline",
+            "diff_low",
+            "diff_high",
+        }
+    ]
+    keys = [(row["learner"], row["state"], row["k"], row["metric"]) for row in found]
+    assert len(set(keys)) == len(keys)
+    by_key = dict(zip(keys, found, strict=True))
+    names = {row["learner"] for row in found}
+    assert names == {"random", "item_mean", "popularity", "bias"}
+    values = {name: by_key[name, "user_cold", 5, "ndcg_at_10"]["value"] for name in names}
+    best = max(values, key=values.__getitem__)
+    assert by_key[best, "user_cold", 5, "ndcg_at_10"]["best_baseline"] is None
+    (other,) = (name for name in ("random",) if name != best)
+    row = by_key[other, "user_cold", 5, "ndcg_at_10"]
+    frames = {
+        frame["learner"][0]: frame for frame in results.frames if len(frame) and frame["k"][0] == 5
+    }
+    reference = paired_difference(
+        frames[other],
+        frames[best],
+        "ndcg_at_10",
+        generator=np.random.default_rng(1),
+        resamples=4000,
+        confidence=0.95,
+    )
+    assert row["best_baseline"] == best
+    assert row["value"] == pytest.approx(reference.left)
+    assert reference.low is not None
+    assert row["diff_low"] == pytest.approx(reference.low, abs=0.03)
+    assert row["diff_low"] < values[other] - values[best] < row["diff_high"]
+    by_user = frames[other]["ndcg_at_10"]
+    assert row["se"] == pytest.approx(float(by_user.std()) / np.sqrt(len(by_user)))  # type: ignore[arg-type]
+    assert by_key[best, None, None, "tasks_per_second"]["value"] > 0
+
+
+def test_a_learner_that_fails_is_named_and_the_others_go_on(
+    study: Study, results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Popularity, *_: object) -> FitReport:
+        raise RuntimeError("lost its mind")
+
+    monkeypatch.setattr(Popularity, "fit", broken)
+    crippled = compared(study, "popularity", "bias")
+    assert [(one.learner, one.message) for one in crippled.failures] == [
+        ("popularity", "RuntimeError: lost its mind")
+    ]
+    found = rows(crippled, seed=4, resamples=200, confidence=0.95)
+    assert {row["learner"] for row in found} == {"random", "item_mean", "bias"}
+    whole = {
+        (row["k"], row["metric"]): row["value"]
+        for row in rows(results, seed=4, resamples=200, confidence=0.95)
+        if row["learner"] == "bias" and row["state"]
+    }
+    assert whole == {
+        (row["k"], row["metric"]): row["value"]
+        for row in found
+        if row["learner"] == "bias" and row["state"]
+    }
+
+
+def test_several_seeds_are_averaged_within_users_first(corpus: Corpus) -> None:
+    studies = list(p2.studies(corpus, BenchmarkConfig(seeds=(1, 2))))
+    both = run_studies(
+        studies, {"popularity": learner_class("popularity").Config()}, device=CPU,
+        max_support=8, max_query=8,
+    )  # fmt: skip
+    row = next(
+        row
+        for row in rows(both, seed=0, resamples=100, confidence=0.9)
+        if row["learner"] == "popularity" and row["k"] == 5 and row["metric"] == "recall_at_20"
+    )
+    frame = pl.concat(
+        [one for one in both.frames if one["learner"][0] == "popularity" and one["k"][0] == 5]
+    )
+    assert frame["study"].n_unique() == 2
+    users = frame.group_by("user").agg(pl.col("recall_at_20").mean())["recall_at_20"]
+    assert row["value"] == pytest.approx(users.mean())
+    assert row["se"] == pytest.approx(float(users.std()) / np.sqrt(len(users)))  # type: ignore[arg-type]
+
+
+def test_a_refit_repeats_the_choice(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = learner_class("gaussian").Config(**TINY)
+    seen = []
+    original = run.fit_learner
+
+    def watched(name, config, train, validation, context: FitContext):  # type: ignore[no-untyped-def]
+        outcome = original(name, config, train, validation, context)
+        seen.append((config, outcome[2]))
+        return outcome
+
+    monkeypatch.setattr(run, "fit_learner", watched)
+    again = replace(study, refit=study.train)
+    run_studies([again], {"gaussian": config}, device=CPU, max_support=8, max_query=8)
+    (_, chosen), (second, repeated) = seen
+    assert chosen["loop"]["keep"] == "last"
+    assert second == with_choice(config, chosen)
+    assert second.loop.epochs == chosen["loop"]["epochs"]
+    assert repeated == chosen
+
+
+def test_the_document_holds_what_a_repetition_needs(
+    corpus: Corpus, results: Results, study: Study
+) -> None:
+    config = Config(benchmark=BenchmarkConfig(learners=("popularity", "bias")))
+    found = rows(results, seed=4, resamples=200, confidence=0.95)
+    made = document(config, {"ml-1m-content": corpus}, results, found)
+    assert made["protocol"] == "p2"
+    assert made["rows"] == found
+    assert made["seeds"] == [1]
+    assert set(made["settings"]["learners"]) == {"popularity", "bias"}
+    assert made["data"] == {"ml-1m-content": corpus.fingerprint}
+    lists = user_lists(results)
+    assert lists["seed 1"]["user_cold"] == study.user_ids["user_cold"]
+    assert made["studies"]["seed 1"]["users"]["user_cold"]["count"] == len(
+        lists["seed 1"]["user_cold"]
+    )
+
+
+def test_chance_is_the_same_again(study: Study) -> None:
+    first, second = (
+        run_studies(
+            [replace(study, references=(Random(3),))], {}, device=CPU, max_support=8, max_query=8
+        )
+        for _ in range(2)
+    )
+    assert all(a.equals(b) for a, b in zip(first.frames, second.frames, strict=True))
