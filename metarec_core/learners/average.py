@@ -6,20 +6,18 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
-import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from metarec_core.episodes.sampling import evaluation_episodes
-from metarec_core.episodes.types import Episode, Support, TaskData
+from metarec_core.episodes.types import Support, TaskData
 from metarec_core.errors import CatalogueTooLargeError
+from metarec_core.learners.average_held_out import HeldOut
 from metarec_core.learners.average_predictor import AveragePredictor
 from metarec_core.learners.average_weights import (
     KNOTS,
-    ListTasks,
     ListWeights,
     ValueWeights,
     fit_list_weights,
@@ -30,9 +28,6 @@ from metarec_core.schema import Feedback
 from metarec_core.section import Section
 
 logger = logging.getLogger(__name__)
-
-_CELLS = 1 << 22
-"""Scores (tasks x catalogue) of a member held at once while weights are learned."""
 
 _SEED_STEP = 1009
 """Between the seeds of two copies of a member."""
@@ -117,59 +112,82 @@ class Average:
         assert isinstance(config, AverageConfig)
         self.config = config
         self.members: list[Member] = []
+        self._choices: list[Mapping[str, Any]] = []
         self.lists = ListWeights(1)
         self.values: ValueWeights | None = None
 
     def fit(self, train: TaskData, validation: TaskData, context: FitContext) -> FitReport:
-        """Fit the members on ``train`` and their weights on ``validation``."""
-        self.members = list(self._fit_members(train, validation, context))
+        """Fit the members on ``train`` and their weights on ``validation``.
+
+        A refit keeps the weights of the earlier fit: in it nobody is held out.
+        """
+        earlier = context.earlier if isinstance(context.earlier, Average) else None
+        self.members = list(self._fit_members(train, validation, context, earlier))
         self.lists, self.values = ListWeights(len(self.members)), None
         self._place(context.device)
-        explicit = validation.scale.feedback is Feedback.EXPLICIT
-        held_out = _HeldOut(self, validation, context)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(context.seed)
-            self.lists = fit_list_weights(
-                held_out.list_tasks(), smoothing=self.config.smoothing, top=self.config.top
-            )
-            if explicit and held_out.valued:
-                self.values = fit_value_weights(
-                    *held_out.observations(), smoothing=self.config.smoothing
-                )
+        if earlier is not None:
+            self.lists, self.values = earlier.lists, earlier.values
+        else:
+            self._learn_weights(validation, context)
         self._place(context.device)
-        return FitReport(facts=self._facts(held_out.usual))
+        return FitReport(facts=self._facts())
+
+    def _learn_weights(self, validation: TaskData, context: FitContext) -> None:
+        held_out = HeldOut(self, validation, self.config, context)
+        self.lists = fit_list_weights(
+            held_out.list_tasks(), smoothing=self.config.smoothing, top=self.config.top
+        )
+        if validation.scale.feedback is Feedback.EXPLICIT and held_out.valued:
+            self.values = fit_value_weights(
+                *held_out.observations(), smoothing=self.config.smoothing
+            )
 
     def _fit_members(
-        self, train: TaskData, validation: TaskData, context: FitContext
+        self,
+        train: TaskData,
+        validation: TaskData,
+        context: FitContext,
+        earlier: Average | None,
     ) -> Iterator[Member]:
         # The registry imports this module.
         from metarec_core.learners.registry import learner_class
 
+        self._choices = []
         dropped: set[str] = set()
         for place, name in enumerate(self.config.members):
             copy = self.config.members[:place].count(name)
             learner = context.fitted.get(name) if copy == 0 else None
-            if learner is None and name not in dropped:
+            if name in dropped:
+                continue
+            chosen: Mapping[str, Any] = {}
+            if learner is None:
                 kind = learner_class(name)
-                learner = kind(context.settings.get(name, kind.Config()))
+                config = context.settings.get(name, kind.Config())
                 own = replace(
                     context,
                     seed=context.seed + copy * _SEED_STEP,
                     work=context.work / f"{name}-{copy}" if context.work else None,
+                    earlier=None,
                 )
+                if earlier is not None:
+                    number = len(self._choices)
+                    config = config.changed(earlier._choices[number])
+                    own = replace(own, earlier=earlier.members[number].learner)
+                learner = kind(config)
                 try:
-                    learner.fit(train, validation, own)
+                    chosen = learner.fit(train, validation, own).chosen
                 except CatalogueTooLargeError as error:
                     logger.warning("%s drops out of the average: %s", name, error)
                     dropped.add(name)
                     continue
-            if learner is not None:
-                yield Member(name, learner)
+            self._choices.append(chosen)
+            yield Member(name, learner)
 
-    def _facts(self, usual: Tensor) -> dict[str, float]:
+    def _facts(self) -> dict[str, float]:
         """Weight of each member at each knot, for a user about whom it is as decided as usual."""
+        usual = self.lists.usual
         with torch.no_grad():
-            weights = self.lists.cpu()(torch.tensor(KNOTS), usual)
+            weights = self.lists(torch.tensor(KNOTS, device=usual.device), usual)
         facts: dict[str, float] = {}
         for place, member in enumerate(self.members):
             for knot, size in enumerate(KNOTS):
@@ -221,99 +239,6 @@ class Average:
             learner.values.load_state_dict(values)
         learner._place(device)
         return learner
-
-
-class _HeldOut:
-    """What members say of the validation tasks.
-
-    Args:
-        average: The average, its members fitted.
-        validation: Users that no member was trained on.
-        context: Seed, device and sizes.
-    """
-
-    def __init__(self, average: Average, validation: TaskData, context: FitContext) -> None:
-        config = average.config
-        self.valued = False
-        self._relevant_from = validation.scale.relevant_from
-        self._candidates = min(config.candidates, validation.n_items)
-        lists: list[tuple[Tensor, ...]] = []
-        values: list[tuple[Tensor, ...]] = []
-        n_users = max(1, config.max_tasks // (config.shuffles * len(KNOTS)))
-        users = np.arange(validation.n_users)[:n_users]
-        for shuffle in range(config.shuffles):
-            tasks = evaluation_episodes(
-                validation,
-                users,
-                support_sizes=[size for size in KNOTS if size <= context.max_support],
-                max_query=context.max_query,
-                seed=context.seed + shuffle,
-            )
-            for batch in tasks.batches(max(1, _CELLS // validation.n_items)):
-                episode = batch.episode.to(context.device)
-                predictor = average.adapt(episode.support)
-                lists.append(self._list_part(predictor, episode))
-                values.append(_value_part(predictor, episode))
-        self._lists = [torch.cat(parts) for parts in zip(*lists, strict=True)]
-        self._values = [torch.cat(parts) for parts in zip(*values, strict=True)]
-        self.valued = self._values[1].shape[1] > 0
-        sizes, decided = self._lists[0], self._lists[1]
-        self.usual = torch.stack(
-            [
-                decided[sizes == knot].mean(dim=0)
-                if bool((sizes == knot).any())
-                else decided.mean(dim=0)
-                for knot in KNOTS
-            ]
-        )
-
-    def list_tasks(self) -> ListTasks:
-        """The tasks that have a target."""
-        sizes, decided, scores, target = self._lists
-        asked = target.any(dim=1)
-        return ListTasks(sizes[asked], decided[asked], scores[asked], target[asked])
-
-    def observations(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Sizes ``[N]``, members' means and variances ``[N, M']``, values ``[N]``."""
-        sizes, mean, variance, values = self._values
-        return sizes, mean, variance, values
-
-    def _list_part(self, predictor: AveragePredictor, episode: Episode) -> tuple[Tensor, ...]:
-        standard = predictor.standard_scores()
-        known = _multi_hot(episode.support.items, episode.support.mask, standard.shape[1])
-        relevant = episode.mask & (episode.values >= self._relevant_from)
-        target = _multi_hot(episode.items, relevant, standard.shape[1])
-        # Other items the user met in the query are no candidates: they are neither good nor bad.
-        met = _multi_hot(episode.items, episode.mask & ~relevant, standard.shape[1])
-        merit = standard.mean(dim=2).masked_fill(known | met, -torch.inf)
-        merit = torch.where(target, torch.inf, merit)
-        chosen = merit.topk(self._candidates, dim=1)
-        out = (chosen.values == -torch.inf)[..., None]
-        scores = standard.gather(1, chosen.indices[..., None].expand(-1, -1, standard.shape[2]))
-        return (
-            episode.support.sizes.cpu(),
-            predictor.decided.float().cpu(),
-            scores.masked_fill(out, -1e4).float().cpu(),
-            target.gather(1, chosen.indices).cpu(),
-        )
-
-
-def _value_part(predictor: AveragePredictor, episode: Episode) -> tuple[Tensor, ...]:
-    mean, variance = predictor.member_values(episode.items)
-    sizes = episode.support.sizes[:, None].expand_as(episode.values)
-    real = episode.mask
-    return (
-        sizes[real].cpu(),
-        mean[real].float().cpu(),
-        variance[real].float().cpu(),
-        episode.values[real].cpu(),
-    )
-
-
-def _multi_hot(items: Tensor, mask: Tensor, n_items: int) -> Tensor:
-    """``[B, I]`` bool: True at the items whose mask is."""
-    counts = torch.zeros(len(items), n_items, dtype=torch.int32, device=items.device)
-    return counts.scatter_add_(1, items, mask.int()) > 0
 
 
 def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

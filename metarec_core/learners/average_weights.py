@@ -170,7 +170,8 @@ def fit_value_weights(
     def loss() -> Tensor:
         center, spread = weights(sizes, mean[:, None, :], variance[:, None, :])
         error = (values - center.squeeze(1)).square() / spread.squeeze(1)
-        return 0.5 * (error + spread.squeeze(1).log()).mean()
+        nll: Tensor = 0.5 * (error + spread.squeeze(1).log()).mean()
+        return nll
 
     _descend(weights, lambda: loss() + smoothing * weights.roughness() / max(len(sizes), 1))
     return weights
@@ -185,7 +186,8 @@ def decidedness(standard: Tensor) -> Tensor:
     Returns:
         ``log mean exp``, ``[B]``: 0.5 for normal scores, more where few items stand out.
     """
-    return torch.logsumexp(standard, dim=1) - math.log(standard.shape[1])
+    stand_out: Tensor = torch.logsumexp(standard, dim=1) - math.log(standard.shape[1])
+    return stand_out
 
 
 def _descend(module: nn.Module, loss: Callable[[], Tensor]) -> None:

@@ -99,6 +99,8 @@ class FitContext:
         work: Directory for checkpoints that survive a kill; None for none.
         settings: Settings of other learners, by name, for one that is made of them.
         fitted: Learners already fitted on the same tasks, by name; not to be fitted again.
+        earlier: In a refit on more users, the learner as it was fitted where the validation users
+            were held out: what it chose by them stands. None in a first fit.
         progress: Called with (step, of steps, metrics) as training goes on.
     """
 
@@ -110,6 +112,7 @@ class FitContext:
     progress: Callable[[int, int, Mapping[str, float]], None] | None = None
     settings: Mapping[str, Section] = field(default_factory=dict)
     fitted: Mapping[str, Learner] = field(default_factory=dict)
+    earlier: Learner | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -124,6 +124,8 @@ def run_studies(
             reference.name: partial(_fit_reference, reference, study)
             for reference in study.references
         }
+        first: dict[str, Learner] = {}
+        again: dict[str, Learner] = {}
         for name, config in learners.items():
             context = FitContext(
                 seed=study.seed,
@@ -131,8 +133,9 @@ def run_studies(
                 max_support=max_support,
                 max_query=max_query,
                 progress=_within_study(progress, study.name, name),
+                settings=learners,
             )
-            entrants[name] = partial(_fit, name, config, study, context)
+            entrants[name] = partial(_fit, name, config, study, context, first, again)
         for name, fit in entrants.items():
             if progress is not None:
                 progress(study.name, name, 0.0)
@@ -154,11 +157,6 @@ def fit_learner(
     return learner, report.facts, report.chosen
 
 
-def with_choice(config: Section, chosen: Mapping[str, Any]) -> Section:
-    """Settings under which a fit repeats a choice (see ``FitReport.chosen``)."""
-    return type(config).model_validate(_merged(config.model_dump(), chosen))
-
-
 @dataclass(frozen=True, slots=True)
 class _Fitted:
     learner: Adaptable
@@ -167,12 +165,25 @@ class _Fitted:
     chosen: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _fit(name: str, config: Section, study: Study, context: FitContext) -> _Fitted:
+def _fit(
+    name: str,
+    config: Section,
+    study: Study,
+    context: FitContext,
+    first: dict[str, Learner],
+    again: dict[str, Learner],
+) -> _Fitted:
+    """Fit, and refit where the study asks; both are left for learners that are made of others."""
     started = time.perf_counter()
-    learner, facts, chosen = fit_learner(name, config, study.train, study.validation, context)
+    learner, facts, chosen = fit_learner(
+        name, config, study.train, study.validation, replace(context, fitted=first)
+    )
+    first[name] = learner
     if study.refit is not None:
-        again = with_choice(config, chosen)
-        learner, facts, _ = fit_learner(name, again, study.refit, study.validation, context)
+        config = config.changed(chosen)
+        refit = replace(context, fitted=again, earlier=learner)
+        learner, facts, _ = fit_learner(name, config, study.refit, study.validation, refit)
+        again[name] = learner
     return _Fitted(learner, time.perf_counter() - started, facts, chosen)
 
 
@@ -228,12 +239,3 @@ def _within_study(
 def _said(error: BaseException) -> str:
     text = str(error) if isinstance(error, MetarecError) else f"{type(error).__name__}: {error}"
     return " ".join(text.split())[:500]
-
-
-def _merged(tree: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(tree)
-    for name, value in over.items():
-        inner = merged.get(name)
-        both = isinstance(inner, Mapping) and isinstance(value, Mapping)
-        merged[name] = _merged(inner, value) if both and inner is not None else value
-    return merged

@@ -164,3 +164,18 @@ def test_its_forecast_is_as_good_as_its_best_member(
 def test_itself_is_no_member() -> None:
     with pytest.raises(ValidationError, match="other learners than itself"):
         AverageConfig(members=("bias", "average"))
+
+
+def test_a_refit_keeps_what_was_learned_on_the_held_out(
+    train_data: TaskData, validation_data: TaskData
+) -> None:
+    first = fitted(train_data, validation_data)
+    again = Average(first.config)
+    context = FitContext(seed=3, device=torch.device("cpu"), max_support=16, earlier=first)
+    again.fit(validation_data, validation_data, context)
+
+    before, after = first.state(), again.state()
+    assert before.keys() == after.keys()
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert {name for name in before if name.startswith(("lists.", "values."))} <= same
+    assert "0.log_counts" not in same

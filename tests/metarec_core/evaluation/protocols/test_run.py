@@ -13,7 +13,7 @@ from metarec_core.evaluation.protocols import p2, run
 from metarec_core.evaluation.protocols.corpus import Corpus
 from metarec_core.evaluation.protocols.document import document, user_lists
 from metarec_core.evaluation.protocols.references import Random
-from metarec_core.evaluation.protocols.run import Results, run_studies, with_choice
+from metarec_core.evaluation.protocols.run import Results, run_studies
 from metarec_core.evaluation.protocols.study import Study
 from metarec_core.evaluation.protocols.table import rows
 from metarec_core.learners.base import FitContext, FitReport
@@ -145,7 +145,7 @@ def test_a_refit_repeats_the_choice(study: Study, monkeypatch: pytest.MonkeyPatc
     run_studies([again], {"gaussian": config}, device=CPU, max_support=8, max_query=8)
     (_, chosen), (second, repeated) = seen
     assert chosen["loop"]["keep"] == "last"
-    assert second == with_choice(config, chosen)
+    assert second == config.changed(chosen)
     assert second.loop.epochs == chosen["loop"]["epochs"]
     assert repeated == chosen
 
