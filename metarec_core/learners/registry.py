@@ -11,6 +11,7 @@ from metarec_core.errors import ConfigError
 from metarec_core.learners.amortised import Amortised
 from metarec_core.learners.base import Learner
 from metarec_core.learners.bias import Bias
+from metarec_core.learners.content import Content
 from metarec_core.learners.gaussian import Gaussian
 from metarec_core.learners.popularity import Popularity
 from metarec_core.section import Section
@@ -22,6 +23,7 @@ LEARNERS: Mapping[str, type[Learner]] = {
         Bias,
         Gaussian,
         Amortised,
+        Content,
     )
 }
 
