@@ -27,8 +27,10 @@ class RecommenderModel(PythonModel):
     introduces a user with features only, who is served from the prior.
 
     Parameters: ``k`` (length of each list), ``exclude`` (item ids never recommended),
-    ``candidates`` (item ids to rank; an empty list, the default, means the whole catalogue) and
-    ``reasons`` (interactions named in each entry's reasons). Item ids in parameters are strings.
+    ``candidates`` (item ids to rank; an empty list, the default, means the whole catalogue),
+    ``reasons`` (interactions named in each entry's reasons) and ``mode`` (``personalised``: all
+    signals; ``collaborative``: interactions alone; ``content``: features alone). Item ids in
+    parameters are strings.
 
     Output: a frame of ``user_id, rank, item_id, title, score, rating, sd, segment, support_size,
     reasons, ignored``, users in order of first appearance. ``rating`` and ``sd`` (predictive) are
@@ -52,7 +54,7 @@ class RecommenderModel(PythonModel):
 
         Raises:
             ConfigError: If a parameter is out of range.
-            ModelError: If columns do not fit.
+            ModelError: If columns do not fit, or the model does not have the mode.
         """
         settings = params or {}
         # A parameter of MLflow's has a default, so "no candidates given" is an empty list.
@@ -62,6 +64,7 @@ class RecommenderModel(PythonModel):
             exclude=settings.get("exclude"),
             candidates=settings.get("candidates") or None,
             reasons=settings.get("reasons", 3),
+            mode=settings.get("mode", "personalised"),
         )
         return _as_pandas(answer)
 

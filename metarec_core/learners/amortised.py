@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import torch
 from pydantic import Field
@@ -21,17 +21,14 @@ from metarec_core.learners.amortised_net import (
     NetSizes,
     Preference,
 )
-from metarec_core.learners.amortised_training import DropRates, Objective, describe
+from metarec_core.learners.amortised_training import DropRates, Objective, calibrate, describe
 from metarec_core.learners.base import FitContext, FitReport
+from metarec_core.learners.modes import PERSONALISED, Mode
 from metarec_core.schema import Feedback
 from metarec_core.section import Section
 from metarec_core.training.determinism import deterministic
 from metarec_core.training.loop import LoopConfig
 from metarec_core.training.loop import train as run_loop
-
-Mode = Literal["personalised", "collaborative", "content"]
-MODES: tuple[Mode, ...] = ("personalised", "collaborative", "content")
-"""All signals; interactions alone; features alone (of the items in the support, too)."""
 
 _TENTH = 10
 """Few users make small batches, so that an epoch still has some steps."""
@@ -52,7 +49,10 @@ class ReaderConfig(Section):
     id_dropout: float = Field(0.1, ge=0.0, lt=1.0)
     """Chance that an item is treated as new in a training step: it must do with content."""
 
-    mode_dropout: float = Field(0.2, ge=0.0, lt=1.0)
+    feature_dropout: float = Field(0.1, ge=0.0, lt=1.0)
+    """Chance that an item's content, or a user's features, are unknown in a training step."""
+
+    mode_dropout: float = Field(0.4, ge=0.0, lt=1.0)
     """Chance that a training step does without ids or without features, half each: what makes
     one model good in every mode."""
 
@@ -76,7 +76,7 @@ class ReaderConfig(Section):
 class AmortisedConfig(ReaderConfig):
     """A network that reads the support, trained by a softmax over the catalogue."""
 
-    mode: Mode = "personalised"
+    mode: Mode = PERSONALISED
     """Signals of training: all of them, interactions only or features only. A model of all
     signals also serves the other two."""
 
@@ -89,18 +89,18 @@ class Amortised:
     number of liked interactions of a support (event weights count ``log(1 + weight)``):
 
     - ``s = tanh(sum_liked K_s / sqrt(n + 1) + a sum_disliked K_s / sqrt(n' + 1) + N sizes + U x)``;
-    - mean ``w = s + B gelu(A s)``, covariance diagonal, predicted from ``s`` and the sizes;
+    - preference ``N(w, g C)``, ``w = s + B gelu(A s)``, ``g`` predicted from ``s`` and the sizes;
     - list score ``V_i' w + keep_i (b_i + c log-share_i) + (1 - keep_i) (a' c_i + o)``.
 
     It is a conditional neural process (Garnelo et al. 2018) with the multinomial likelihood of
     Mult-VAE (Liang et al. 2018): a softmax over all items but the support, summed over the
     relevant interactions outside of it, divided by their number in the batch, so that a task
-    weighs as much as it asks. The variance says how far the mean would still move: it maximises
-    the Gaussian likelihood of the preference that the network reads from *all* interactions of a
-    training user, and is scaled to hold for the validation users.
+    weighs as much as it asks. The covariance says how far the mean will still move: ``g`` maximises
+    the Gaussian likelihood of the preference that is read from *all* interactions of a training
+    user; its level by support size, and ``C``, are then those of the validation users' moves.
 
-    Content is scaled to a root mean square of 1. Scores are not linear in the support, so entries
-    have no reasons; values of interactions are not forecast. Inference is in float64.
+    Columns of content are scaled alike. Scores are not linear in the support, so entries have no
+    reasons; values of interactions are not forecast. Inference is in float64.
     """
 
     name: ClassVar[str] = "amortised"
@@ -143,7 +143,8 @@ class Amortised:
         rates = DropRates(
             units=self.config.dropout,
             ids=self.config.id_dropout,
-            modes=self.config.mode_dropout * (self.mode == "personalised"),
+            features=self.config.feature_dropout,
+            modes=self.config.mode_dropout * (self.mode == PERSONALISED),
             not_relevant=self.config.relevant_only,
         )
         objective = Objective(net, rates, validation, context)
@@ -155,7 +156,7 @@ class Amortised:
         )
         with deterministic(context.device):
             report = run_loop(objective, sampler, self.config.loop, context)
-            objective.calibrate(net)
+            calibrate(net, validation, objective.tasks, context.device)
         self._finish()
         return report
 
@@ -167,34 +168,28 @@ class Amortised:
 
     def _items(self) -> ItemTable:
         assert isinstance(self._wide, AmortisedNet)
-        keep = None if self.mode == "content" else self._wide.met
-        features = self._wide.features
-        return self._wide.items(
-            keep, torch.zeros_like(features) if self.mode == "collaborative" else features
-        )
+        known = torch.ones_like(self._wide.met)
+        keep = 0.0 * known if self.mode == "content" else self._wide.met
+        return self._wide.items(keep, 0.0 * known if self.mode == "collaborative" else known)
 
-    def in_mode(self, mode: str) -> Self:
+    def in_mode(self, mode: Mode) -> Self:
         """The same model with other signals; tensors are shared.
 
-        Args:
-            mode: ``personalised`` (all signals), ``collaborative`` (interactions alone) or
-                ``content`` (features alone: an item is known by its content, in supports too).
-
         Raises:
-            ModelError: If the model was not trained for that mode.
+            ModelError: If it was not trained for that mode.
         """
         trained = self._trained_mode()
-        if mode not in (MODES if trained == "personalised" else (trained,)):
+        if mode == PERSONALISED:
+            mode = trained
+        if trained not in (PERSONALISED, mode):
             raise ModelError(
                 f"mode of learner {self.name}",
                 found=repr(mode),
-                wanted=f"one of {', '.join(MODES)}"
-                if trained == "personalised"
-                else f"{trained}, in which it was trained",
-                next_step="ask for that mode, or train with learners.amortised.mode=personalised",
+                wanted=f"{trained!r}, in which it was trained, or {PERSONALISED!r} for the same",
+                next_step="ask for that mode, or train learner 'amortised' with all signals",
             )
         view = copy.copy(self)
-        view.mode = next(known for known in MODES if known == mode)
+        view.mode = mode
         view._table = view._items()
         return view
 
@@ -207,7 +202,8 @@ class Amortised:
             features = features[:, : self._wide.sizes.user_features] * 0.0
         wide = Support(support.items, support.values.double(), support.mask, features)
         evidence = Evidence.of(wide, self.relevant_from, self._wide.unit, explicit=self.explicit)
-        return AmortisedPredictor(self._wide.preference(self._table, evidence), self._table)
+        preference = self._wide.preference(self._table, evidence)
+        return AmortisedPredictor(preference, self._table, self._wide.shape)
 
     def state(self) -> dict[str, Tensor]:
         """The network's tensors, and how values are read."""
@@ -244,18 +240,18 @@ class AmortisedPredictor:
 
     Attributes:
         mean: Mean of the preference, ``[B, d]``.
-        variance: Diagonal of its covariance, ``[B, d]``.
     """
 
-    def __init__(self, preference: Preference, table: ItemTable) -> None:
+    def __init__(self, preference: Preference, table: ItemTable, shape: Tensor) -> None:
         self.mean = preference.mean
-        self.variance = preference.variance
+        self._spread = preference.spread
         self._table = table
+        self._shape = shape
 
     @property
     def covariance(self) -> Tensor:
         """Covariance of the preference, ``[B, d, d]``; made when asked for, never kept."""
-        return self.variance.diag_embed()
+        return self._spread[:, None, None] * self._shape
 
     def scores(self, items: Tensor | None = None) -> Tensor:
         """List scores, ``[B, K]`` or ``[B, I]``."""
@@ -266,10 +262,9 @@ class AmortisedPredictor:
 
     def score_variance(self, items: Tensor | None = None) -> Tensor:
         """Variance of list scores, of the preference alone, ``[B, K]`` or ``[B, I]``."""
-        if items is None:
-            return self.variance @ self._table.values.square().mT
-        squares = self._table.values[items].square()
-        return (squares @ self.variance.unsqueeze(-1)).squeeze(-1)
+        values = self._table.values
+        by_item = ((values @ self._shape) * values).sum(dim=-1)
+        return self._spread[:, None] * (by_item if items is None else by_item[items])
 
     def mean_var(self, items: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """NaN: values of interactions are not forecast."""

@@ -11,10 +11,11 @@ from torch.nn import functional
 
 from metarec_core.episodes.types import Support
 
-_LOG_VARIANCE = (-12.0, 6.0)
-"""Limits of the log variances of a preference: none vanishes, none explodes."""
+_LOG_SPREAD = (-12.0, 6.0)
+"""Limits of what the network says of a preference's variance: none vanishes, none explodes."""
 
 SIZE_FEATURES = 4
+_SIZE_UNIT = 3.0
 
 
 class ItemTable(NamedTuple):
@@ -66,10 +67,15 @@ class Evidence(NamedTuple):
 
 
 class Preference(NamedTuple):
-    """Gaussian preferences: mean and diagonal variance, ``[B, d]`` each."""
+    """Gaussian preferences ``N(mean_u, spread_u C)``, ``C`` one matrix for all users.
+
+    Attributes:
+        mean: ``[B, d]``.
+        spread: ``[B]``.
+    """
 
     mean: Tensor
-    variance: Tensor
+    spread: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +114,19 @@ class AmortisedNet(nn.Module):
     Attributes:
         log_share: Centred log of each item's relevant interactions in training, ``[I]``.
         met: 1 where an item was met in training, ``[I]``.
-        features: Content of the catalogue, scaled to a root mean square of 1, ``[I, Fi]``.
+        features: Content of the catalogue, columns scaled alike, ``[I, Fi]``.
         unit: What event weights are measured in, scalar.
+        shape: ``C``, ``[d, d]``, symmetric positive definite.
+        growth: What the log spread of a *new* user has beyond the network's: a constant, and a
+            slope by ``log(1 + liked)``, ``[2]``.
     """
 
     log_share: Tensor
     met: Tensor
     features: Tensor
     unit: Tensor
+    shape: Tensor
+    growth: Tensor
 
     def __init__(self, sizes: NetSizes) -> None:
         super().__init__()
@@ -129,43 +140,50 @@ class AmortisedNet(nn.Module):
         self.content_values = nn.Parameter(torch.randn(dim, sizes.item_features) * 0.02)
         self.content_appeal = nn.Parameter(torch.zeros(sizes.item_features))
         self.new_appeal = nn.Parameter(torch.zeros(()))
+        self.alone = nn.Parameter(torch.zeros(4))
         self.disliked = nn.Parameter(torch.zeros(dim))
         self.size = nn.Linear(SIZE_FEATURES, dim)
         self.user = nn.Parameter(torch.randn(dim, sizes.user_features) * 0.1)
         self.inner = nn.Linear(dim, hidden)
         self.outer = nn.Linear(hidden, dim)
-        self.log_variance = nn.Linear(dim + SIZE_FEATURES, dim)
-        nn.init.zeros_(self.log_variance.weight)
+        self.log_spread = nn.Linear(dim + SIZE_FEATURES, 1)
+        nn.init.zeros_(self.log_spread.weight)
         for name in ("log_share", "met"):
             self.register_buffer(name, torch.zeros(sizes.n_items))
         self.register_buffer("features", torch.zeros(sizes.n_items, sizes.item_features))
         self.register_buffer("unit", torch.ones(()))
+        self.register_buffer("shape", torch.eye(dim))
+        self.register_buffer("growth", torch.zeros(2))
 
-    def items(self, keep: Tensor | None, features: Tensor) -> ItemTable:
+    def items(self, keep: Tensor, shown: Tensor) -> ItemTable:
         """Tables of the whole catalogue.
 
         Args:
-            keep: 0 where the item is treated as new, without id part and popularity, ``[I]``;
-                None: all are new.
-            features: Content to use, ``[I, Fi]``: :attr:`features`, or less of it.
+            keep: 0 where the item is treated as new, without id part and popularity, ``[I]``.
+            shown: 0 where the item is treated as without content, ``[I]``.
         """
+        features = self.features * shown.unsqueeze(-1)
         keys = functional.linear(features, self.content_keys)
         values = functional.linear(features, self.content_values)
         appeal = features @ self.content_appeal + self.new_appeal
-        if keep is None or self.sizes.id_items == 0:
+        if self.sizes.id_items == 0:
             return ItemTable(keys, values, appeal)
         known = keep.unsqueeze(-1)
+        # A part that stands alone must do the work of two.
+        alone = keep * (1.0 - shown) * self.alone[:2].unsqueeze(-1)
+        alone = alone + (1.0 - keep) * shown * self.alone[2:].unsqueeze(-1)
+        gain = alone.exp().unsqueeze(-1)
         own = self.id_appeal + self.popularity * self.log_share
         return ItemTable(
-            keys=known * self.id_keys + keys,
-            values=known * self.id_values + values,
+            keys=gain[0] * (known * self.id_keys + keys),
+            values=gain[1] * (known * self.id_values + values),
             appeal=keep * own + (1.0 - keep) * appeal,
         )
 
     def read(
         self, table: ItemTable, evidence: Evidence, dropout: Dropout = NO_DROPOUT
     ) -> tuple[Tensor, Tensor]:
-        """Mean of each preference, and what its variance is predicted from, ``[B, d + 4]``."""
+        """Mean of each preference, and what its spread is predicted from, ``[B, d + 4]``."""
         sizes = self._size_features(evidence)
         liked = _pool(table.keys, evidence.items, evidence.liked)
         disliked = _pool(table.keys, evidence.items, evidence.disliked) * self.disliked
@@ -175,15 +193,17 @@ class AmortisedNet(nn.Module):
         mean = state + self.outer(dropout(hidden))
         return mean, torch.cat([state, sizes], dim=-1)
 
-    def variance(self, read: Tensor) -> Tensor:
-        """Diagonal variance of preferences, ``[B, d]``, from the second output of :meth:`read`."""
-        log_variance: Tensor = self.log_variance(read)
-        return log_variance.clamp(*_LOG_VARIANCE).exp()
+    def spread(self, read: Tensor) -> Tensor:
+        """How wide each preference is, ``[B]``, from the second output of :meth:`read`."""
+        raw = self.log_spread(read).squeeze(-1)
+        known = read[:, -SIZE_FEATURES] * _SIZE_UNIT
+        log_spread: Tensor = raw + self.growth[0] + self.growth[1] * known
+        return log_spread.clamp(*_LOG_SPREAD).exp()
 
     def preference(self, table: ItemTable, evidence: Evidence) -> Preference:
         """Gaussian preferences of a batch of users."""
         mean, read = self.read(table, evidence)
-        return Preference(mean, self.variance(read))
+        return Preference(mean, self.spread(read))
 
     def _size_features(self, evidence: Evidence) -> Tensor:
         """How much is known, ``[B, 4]``: sums over entries do not say it."""
@@ -191,10 +211,10 @@ class AmortisedNet(nn.Module):
         disliked = evidence.disliked.sum(dim=1)
         return torch.stack(
             [
-                liked.log1p() / 3.0,
+                liked.log1p() / _SIZE_UNIT,
                 (liked + 1.0).rsqrt(),
                 (liked == 0).to(liked),
-                disliked.log1p() / 3.0,
+                disliked.log1p() / _SIZE_UNIT,
             ],
             dim=-1,
         )

@@ -10,14 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metarec_core.episodes.sampling import evaluation_episodes
+from metarec_core.episodes.sampling import EvaluationTasks, evaluation_episodes, full_support
 from metarec_core.episodes.types import Episode, Support, TaskData
 from metarec_core.learners.amortised_net import AmortisedNet, Dropout, Evidence, ItemTable
 from metarec_core.learners.base import FitContext
 from metarec_core.schema import Feedback
 
+_CONTENT_NORM = 2.0
+"""Root mean square norm of an item's content."""
+
 _VALIDATION_SUPPORTS = (0, 1, 2, 5, 10, 20, 40)
 _VALIDATION_BATCH = 256
+_NEWTON_STEPS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ class DropRates:
 
     units: float
     ids: float
+    features: float
     modes: float
     not_relevant: float
 
@@ -39,10 +44,12 @@ def describe(net: AmortisedNet, data: TaskData) -> None:
     log_share = torch.log(liked + 0.5)
     content = torch.from_numpy(data.item_features)
     size = content[met].square().mean(dim=0).sqrt()
+    # All content together weighs as little as an id, so that ids learn something by themselves.
+    unit = torch.where(size > 0, size, torch.ones_like(size)) * max(int((size > 0).sum()), 1) ** 0.5
     with torch.no_grad():
         net.met.copy_(met)
         net.log_share.copy_((log_share - log_share[met].mean()) * met)
-        net.features.copy_(content / torch.where(size > 0, size, torch.ones_like(size)))
+        net.features.copy_(content * (_CONTENT_NORM / unit))
         net.unit.copy_(values.clamp_min(0.0).log1p().mean().clamp_min(1e-6))
 
 
@@ -61,7 +68,7 @@ class Objective:
         self._explicit = validation.scale.feedback is Feedback.EXPLICIT
         self._relevant_from = validation.scale.relevant_from
         self._device = context.device
-        self._tasks = evaluation_episodes(
+        self.tasks = evaluation_episodes(
             validation,
             np.arange(validation.n_users),
             support_sizes=[size for size in _VALIDATION_SUPPORTS if size <= context.max_support],
@@ -73,50 +80,26 @@ class Objective:
         """Mean over the batch's targets, plus what trains the variance alone."""
         assert isinstance(net, AmortisedNet)
         episode = self._thinned(episode, generator)
-        table = self._table(net, generator)
+        table, known = self._table(net, len(episode.users), generator)
         evidence = self._evidence(net, episode.support)
-        if table is None:
-            table = net.items(net.met, torch.zeros_like(net.features))
-            evidence = evidence._replace(user_features=torch.zeros_like(evidence.user_features))
+        features = evidence.user_features * known.unsqueeze(-1)
+        evidence = evidence._replace(user_features=features)
         mean, _ = net.read(table, evidence, Dropout(self._rates.units, generator))
         nll, count = self._nll(net, table, mean, episode)
-        spread, users = self._spread(net, table, evidence, episode)
-        return nll / count + spread / users
+        return nll / count + self._spread(net, table, evidence, episode)
 
     def validate(self, net: nn.Module) -> Mapping[str, float]:
         """``loss``: negative log likelihood of a target, over all validation tasks."""
         assert isinstance(net, AmortisedNet)
-        total, targets, spread, users = 0.0, 0.0, 0.0, 0
+        total, targets = 0.0, 0.0
         with torch.no_grad():
-            table = net.items(net.met, net.features)
-            for batch in self._tasks.batches(_VALIDATION_BATCH):
+            table = net.items(net.met, torch.ones_like(net.met))
+            for batch in self.tasks.batches(_VALIDATION_BATCH):
                 episode = batch.episode.to(self._device)
-                evidence = self._evidence(net, episode.support)
-                mean, _ = net.read(table, evidence)
+                mean, _ = net.read(table, self._evidence(net, episode.support))
                 nll, count = self._nll(net, table, mean, episode)
-                apart, tasks = self._spread(net, table, evidence, episode)
                 total, targets = total + float(nll), targets + float(count)
-                spread, users = spread + float(apart), users + tasks
-        return {"loss": total / max(targets, 1.0), "spread_nll": spread / max(users, 1)}
-
-    def calibrate(self, net: AmortisedNet) -> float:
-        """Scale variances such that validation users' preferences move as far as they say.
-
-        Returns:
-            The factor: mean of squared moves in units of their variance.
-        """
-        ratios: list[Tensor] = []
-        with torch.no_grad():
-            table = net.items(net.met, net.features)
-            for batch in self._tasks.batches(_VALIDATION_BATCH):
-                episode = batch.episode.to(self._device)
-                evidence = self._evidence(net, episode.support)
-                mean, read = net.read(table, evidence)
-                moved = (self._settled(net, table, evidence, episode) - mean).square()
-                ratios.append((moved / net.variance(read)).mean(dim=1))
-            factor = torch.cat(ratios).mean() if ratios else torch.ones(())
-            net.log_variance.bias.add_(factor.clamp_min(1e-6).log())
-        return float(factor)
+        return {"loss": total / max(targets, 1.0)}
 
     def _thinned(self, episode: Episode, generator: torch.Generator) -> Episode:
         """Some supports without what is not relevant: those that serve histories of likes."""
@@ -127,16 +110,25 @@ class Objective:
         kept = (drawn >= self._rates.not_relevant) | (support.values >= self._relevant_from)
         return replace(episode, support=replace(support, mask=support.mask & kept))
 
-    def _table(self, net: AmortisedNet, generator: torch.Generator) -> ItemTable | None:
-        """Items of a step: some of them new, or all, or all without content (None)."""
-        drawn = torch.rand(net.sizes.n_items + 1, generator=generator).to(self._device)
-        half = self._rates.modes / 2.0
-        mode = float(drawn[-1])
-        if mode < half:
-            return net.items(None, net.features)
-        if mode < 2.0 * half:
-            return None
-        return net.items(net.met * (drawn[:-1] >= self._rates.ids), net.features)
+    def _table(
+        self, net: AmortisedNet, n_users: int, generator: torch.Generator
+    ) -> tuple[ItemTable, Tensor]:
+        """Items of a step, and 1 for each user whose features are known, ``[B]``.
+
+        Some steps do without ids or without features altogether; in all others some items are
+        new and the content of some items and the features of some users are unknown.
+        """
+        mode = float(torch.rand((), generator=generator))
+        ids = torch.rand(net.sizes.n_items, generator=generator)
+        features = torch.rand(net.sizes.n_items + n_users, generator=generator)
+        no_ids = mode < self._rates.modes / 2.0
+        no_features = not no_ids and mode < self._rates.modes
+        keep = (ids >= (1.0 if no_ids else self._rates.ids * (not no_features))).float()
+        seen = features >= (1.0 if no_features else self._rates.features * (not no_ids))
+        # Without id and content nothing would be left of an item.
+        shown = (seen[: net.sizes.n_items] | (keep == 0.0)).to(keep)
+        table = net.items(net.met * keep.to(self._device), shown.to(self._device))
+        return table, seen[net.sizes.n_items :].float().to(self._device)
 
     def _evidence(self, net: AmortisedNet, support: Support) -> Evidence:
         return Evidence.of(support, self._relevant_from, net.unit, explicit=self._explicit)
@@ -165,20 +157,9 @@ class Objective:
 
     def _spread(
         self, net: AmortisedNet, table: ItemTable, evidence: Evidence, episode: Episode
-    ) -> tuple[Tensor, int]:
-        """Gaussian negative log likelihood of settled preferences; teaches the variance alone."""
-        with torch.no_grad():
-            mean, read = net.read(table, evidence)
-            moved = (self._settled(net, table, evidence, episode) - mean).square()
-        variance = net.variance(read)
-        nll = 0.5 * (variance.log() + moved / variance)
-        return nll.mean(dim=1).sum(), len(mean)
-
-    def _settled(
-        self, net: AmortisedNet, table: ItemTable, evidence: Evidence, episode: Episode
     ) -> Tensor:
-        """Preference read from the support and everything after it, ``[B, d]``."""
-        query = Support(episode.items, episode.values, episode.mask, episode.support.user_features)
+        """Gaussian negative log likelihood of settled preferences; teaches the spread alone."""
+        query = Support(episode.items, episode.values, episode.mask, evidence.user_features)
         later = self._evidence(net, query)
         everything = Evidence(
             torch.cat([evidence.items, later.items], dim=1),
@@ -186,4 +167,71 @@ class Objective:
             torch.cat([evidence.disliked, later.disliked], dim=1),
             evidence.user_features,
         )
-        return net.read(table, everything)[0]
+        with torch.no_grad():
+            mean, read = net.read(table, evidence)
+            moved = (net.read(table, everything)[0] - mean).square().mean(dim=1)
+        spread = net.spread(read)
+        return 0.5 * (spread.log() + moved / spread).mean()
+
+
+def calibrate(
+    net: AmortisedNet, data: TaskData, tasks: EvaluationTasks, device: torch.device
+) -> None:
+    """Fit the level of spreads, and their shape, to the moves of users not trained on.
+
+    A training user's ids are known by heart, so that their preference moves otherwise than a new
+    one's. A move is the difference between the preferences read from all interactions of a user
+    and from a support.
+
+    Args:
+        net: The trained network; changed in place.
+        data: The validation tasks.
+        tasks: Their supports, of several sizes.
+        device: Where tensors live.
+    """
+    explicit = data.scale.feedback is Feedback.EXPLICIT
+
+    def evidence(support: Support) -> Evidence:
+        wide = support.to(device)
+        return Evidence.of(wide, data.scale.relevant_from, net.unit, explicit=explicit)
+
+    moves: list[Tensor] = []
+    spreads: list[Tensor] = []
+    sizes: list[Tensor] = []
+    with torch.no_grad():
+        table = net.items(net.met, torch.ones_like(net.met))
+        for batch in tasks.batches(_VALIDATION_BATCH):
+            known = evidence(batch.episode.support)
+            mean, read = net.read(table, known)
+            settled, _ = net.read(table, evidence(full_support(data, batch.users)))
+            moves.append((settled - mean).double())
+            spreads.append(net.spread(read).double())
+            sizes.append(known.liked.sum(dim=1).double().log1p())
+        if not moves:
+            return
+        move, spread, size = torch.cat(moves), torch.cat(spreads), torch.cat(sizes)
+        surplus = move.square().mean(dim=1) / spread
+        growth = _fit_growth(surplus, size)
+        scaled = move * (spread * torch.exp(growth[0] + growth[1] * size)).rsqrt().unsqueeze(1)
+        shape = scaled.mT @ scaled / len(scaled)
+        # Fewer moves than dimensions leave directions empty: some of it is spread over all.
+        rest = move.shape[1] / (move.shape[1] + len(move))
+        shape = (1.0 - rest) * shape + rest * torch.diag(shape.diagonal().clamp_min(1e-9))
+        net.growth += growth.to(net.growth)
+        net.shape.copy_(shape)
+
+
+def _fit_growth(surplus: Tensor, size: Tensor) -> Tensor:
+    """``a, b`` such that ``exp(a + b size)`` is the mean of ``surplus``: a Gamma regression.
+
+    Newton's method on the convex ``sum(eta + surplus exp(-eta))``, from the constant fit.
+    """
+    design = torch.stack([torch.ones_like(size), size], dim=1)
+    fit = torch.stack([surplus.mean().clamp_min(1e-9).log(), size.new_zeros(())])
+    for _ in range(_NEWTON_STEPS):
+        weight = surplus * torch.exp(-(design @ fit))
+        gradient = design.mT @ (1.0 - weight)
+        curvature = design.mT @ (weight.unsqueeze(1) * design)
+        curvature += 1e-6 * len(size) * torch.eye(2, dtype=size.dtype, device=size.device)
+        fit = fit - torch.linalg.solve(curvature, gradient).clamp(-1.0, 1.0)
+    return fit

@@ -13,6 +13,7 @@ from metarec_core.learners.average import Average
 from metarec_core.learners.base import Learner
 from metarec_core.learners.bias import Bias
 from metarec_core.learners.ease import Ease
+from metarec_core.learners.content import Content
 from metarec_core.learners.gaussian import Gaussian
 from metarec_core.learners.ials import Ials
 from metarec_core.learners.item_knn import ItemKnn
@@ -29,6 +30,7 @@ LEARNERS: Mapping[str, type[Learner]] = {
         Ials,
         Gaussian,
         Amortised,
+        Content,
         Average,
     )
 }

@@ -12,6 +12,7 @@ import polars as pl
 
 from metarec_core.episodes.types import IntArray
 from metarec_core.errors import ConfigError, ModelError
+from metarec_core.learners.modes import PERSONALISED, in_mode
 from metarec_core.ranking.lists import rank
 from metarec_core.ranking.request import Audience, ListSettings
 from metarec_core.schema import RECOMMENDATIONS_SCHEMA, Columns, Feedback
@@ -72,6 +73,7 @@ class Recommender:
         exclude: Iterable[object] | None = None,
         candidates: Iterable[object] | None = None,
         reasons: int = 3,
+        mode: str = PERSONALISED,
     ) -> Recommendations:
         """The best ``k`` unseen items of every user in ``frame``.
 
@@ -88,10 +90,12 @@ class Recommender:
             candidates: Item ids that lists are made of; None for the whole catalogue. An empty
                 one makes empty lists.
             reasons: Interactions named in each entry's reasons.
+            mode: Signals that count: ``personalised`` (all of the model's), ``collaborative``
+                (interactions alone) or ``content`` (features alone).
 
         Raises:
             ConfigError: If a parameter is out of range or of the wrong type.
-            ModelError: If columns are missing or unknown.
+            ModelError: If columns are missing or unknown, or the model does not have the mode.
         """
         excluded, unknown_excluded = self._items("exclude", exclude)
         wanted, unknown_wanted = self._items("candidates", candidates)
@@ -103,6 +107,7 @@ class Recommender:
             candidates=wanted,
         )
         settings.check()
+        learner = in_mode(self.bundle.learner, mode)
         self._check_columns(frame)
         bundle = self.bundle
         histories = read_histories(frame, bundle.catalogue, bundle.scale)
@@ -110,7 +115,7 @@ class Recommender:
             frame, histories.user_of_row, histories.user_ids, bundle.user_encoder
         )
         audience = Audience(histories.user_ids, histories.matrix, features.encoded)
-        lists = rank(bundle.learner, bundle.catalogue, audience, settings, device=bundle.device)
+        lists = rank(learner, bundle.catalogue, audience, settings, device=bundle.device)
         ignored = pl.concat([histories.ignored, features.ignored, unknown_excluded, unknown_wanted])
         _log(ignored, len(frame))
         return Recommendations(pl.concat(lists).select(SERVED_SCHEMA.names()), ignored)

@@ -111,7 +111,7 @@ def train(
         losses: list[Tensor] = []
         net.train()
         for episode in sampler.epoch(rng):
-            _set_rate(optimizer, config, progress.epoch, len(losses), sampler.batches_per_epoch)
+            set_rate(optimizer, config, progress.epoch, len(losses), sampler.batches_per_epoch)
             optimizer.zero_grad(set_to_none=True)
             loss = model.loss(net, episode.to(context.device), generator)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -149,7 +149,7 @@ def _finished(progress: _Progress, config: LoopConfig) -> bool:
     return progress.epoch >= config.epochs or (progress.epoch > 0 and stale)
 
 
-def _set_rate(
+def set_rate(
     optimizer: torch.optim.Optimizer, config: LoopConfig, epoch: int, step: int, steps: int
 ) -> None:
     """The step size of a step: a function of its number, so that nothing need be resumed."""

@@ -10,6 +10,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType, Array, Object, Property
 
+from metarec_core.learners.modes import PERSONALISED
 from metarec_core.schema import Columns
 from metarec_core.serving.bundle import Bundle
 
@@ -60,6 +61,7 @@ def signature(bundle: Bundle) -> ModelSignature:
         ParamSpec("exclude", DataType.string, [], (-1,)),
         ParamSpec("candidates", DataType.string, [], (-1,)),
         ParamSpec("reasons", DataType.long, DEFAULT_REASONS),
+        ParamSpec("mode", DataType.string, PERSONALISED),
     ]
     return ModelSignature(Schema(inputs), _outputs(), ParamSchema(params))
 

@@ -26,7 +26,11 @@ from metarec_core.learners.registry import LEARNERS
 
 CONFIG = EpisodesConfig(min_tasks=2)
 CONTEXT = FitContext(seed=3, device=torch.device("cpu"))
-SHORT = {"gaussian": {"taste_dim": 3, "exposure_dim": 3, "hidden": 4, "loop": {"epochs": 2}}}
+SHORT = {
+    "amortised": {"dim": 4, "hidden": 4, "loop": {"epochs": 2}},
+    "content": {"dim": 4, "hidden": 4, "loop": {"epochs": 2}},
+    "gaussian": {"taste_dim": 3, "exposure_dim": 3, "hidden": 4, "loop": {"epochs": 2}},
+}
 
 
 def prepare(dataset, out: Path) -> tuple[Tasks, Path]:

@@ -16,6 +16,7 @@ N_ITEMS = 60
 SMALL = {
     "amortised": {"dim": 16, "hidden": 16, "loop": {"epochs": 4, "batch_tasks": 32}},
     "average": {"members": ["popularity", "bias", "item_knn", "gaussian", "amortised"]},
+    "content": {"dim": 16, "hidden": 16, "loop": {"epochs": 4, "batch_tasks": 32}},
     "gaussian": {
         "taste_dim": 4,
         "exposure_dim": 6,

@@ -18,6 +18,8 @@ from metarec_core.serving.bundle import Bundle
 N_USERS, N_ITEMS = 90, 40
 
 SETTINGS = {
+    "amortised": {"dim": 8, "hidden": 8, "loop": {"epochs": 2}},
+    "content": {"dim": 8, "hidden": 8, "loop": {"epochs": 2}},
     "gaussian": {"taste_dim": 3, "exposure_dim": 4, "hidden": 8, "loop": {"epochs": 2}},
 }
 

@@ -250,3 +250,22 @@ def test_many_users_at_once(bundles: dict[str, Bundle], world) -> None:
     assert got["user_id"].n_unique() == 1200
     scores = got.with_columns(pl.col("user_id").str.head(3)).unique(["user_id", "rank", "score"])
     assert len(scores) == 6
+
+
+def test_modes_change_the_lists_of_a_learner_that_has_them(bundles, world) -> None:
+    recommender = Recommender(bundles["amortised"])
+    rows = world.rows([3, 17]).join(world.users, on="user_id", how="left")
+    lists = {
+        mode: recommender.recommend(rows, mode=mode).frame["score"].to_list()
+        for mode in ("personalised", "collaborative", "content")
+    }
+    assert recommender.recommend(rows).frame["score"].to_list() == lists["personalised"]
+    assert len({tuple(scores) for scores in lists.values()}) == 3
+    strangers = rows.with_columns(age=pl.lit(20.0), occupation=pl.lit("artist"))
+    same = recommender.recommend(strangers, mode="collaborative").frame["score"].to_list()
+    assert same == lists["collaborative"]
+
+
+def test_a_mode_that_the_model_lacks_is_refused(recommender: Recommender, world) -> None:
+    with pytest.raises(ModelError, match="cannot leave signals aside"):
+        recommender.recommend(world.rows([3]), mode="content")

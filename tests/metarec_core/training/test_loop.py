@@ -11,7 +11,7 @@ from metarec_core.episodes.types import InteractionMatrix, TaskData, ValueScale
 from metarec_core.learners.base import FitContext
 from metarec_core.learners.gaussian import Gaussian, GaussianConfig
 from metarec_core.schema import Feedback
-from metarec_core.training.loop import LoopConfig
+from metarec_core.training.loop import LoopConfig, set_rate
 
 CONTEXT = FitContext(seed=3, device=torch.device("cpu"), max_support=8, max_query=8)
 
@@ -128,3 +128,19 @@ def test_another_seed_gives_other_weights(data: TaskData) -> None:
     one.fit(data, data, CONTEXT)
     two.fit(data, data, replace(CONTEXT, seed=4))
     assert not torch.equal(one.state()["table.taste"], two.state()["table.taste"])
+
+
+def test_one_cycle_rises_and_falls_to_nothing() -> None:
+    config = LoopConfig(epochs=10, learning_rate=0.1, schedule="one_cycle")
+    optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
+    rates = []
+    for epoch in range(1, 11):
+        for step in range(5):
+            set_rate(optimizer, config, epoch, step, 5)
+            rates.append(optimizer.param_groups[0]["lr"])
+    assert np.argmax(rates) == 14
+    assert rates[14] == pytest.approx(0.1)
+    assert (np.diff(rates[:15]) > 0).all()
+    assert (np.diff(rates[14:]) < 0).all()
+    assert rates[0] < 0.01
+    assert rates[-1] == pytest.approx(0.0, abs=1e-12)

@@ -173,7 +173,13 @@ def test_the_signature_names_columns_and_parameters(registered: dict[str, Champi
         "job": False,
     }
     params = {param.name: param.default for param in info.signature.params}
-    assert params == {"k": 10, "exclude": [], "candidates": [], "reasons": 3}
+    assert params == {
+        "k": 10,
+        "exclude": [],
+        "candidates": [],
+        "reasons": 3,
+        "mode": "personalised",
+    }
     assert info.saved_input_example_info is not None
 
 
