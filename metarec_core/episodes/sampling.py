@@ -197,7 +197,8 @@ def full_support(data: TaskData, users: IntArray) -> Support:
 def _shuffle(data: TaskData, users: IntArray, rng: np.random.Generator) -> _Shuffled:
     rows, positions = data.interactions.entries(users)
     counts = data.interactions.indptr[users + 1] - data.interactions.indptr[users]
-    order = np.lexsort((rng.random(len(rows)), rows))
+    # One key, the row before the point and the draw behind it: two keys take seven times as long.
+    order = np.argsort(rows + rng.random(len(rows)))
     return _Shuffled(
         rows=rows,
         ranks=within(counts),

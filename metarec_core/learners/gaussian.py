@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from metarec_core.episodes.sampling import EpisodeSampler, evaluation_episodes
 from metarec_core.episodes.types import Episode, Support, TaskData
@@ -17,6 +16,7 @@ from metarec_core.learners.base import FitContext, FitReport, Shares
 from metarec_core.learners.bias import Bias, BiasConfig
 from metarec_core.learners.gaussian_net import GaussianNet, ItemTable, NetSizes
 from metarec_core.learners.item_statistics import StatisticsOfOthers
+from metarec_core.learners.losses import gaussian_nll, list_nll
 from metarec_core.schema import Feedback
 from metarec_core.search import Distribution, Integer, Uniform
 from metarec_core.section import Section
@@ -64,7 +64,9 @@ class GaussianConfig(Section):
     """Weight of the mean absolute error beside the rating likelihood."""
 
     list_weight: float = Field(1.0, ge=0.0, le=100.0)
-    """Weight of the softmax likelihood over the catalogue beside the rating likelihood."""
+    """Weight of the softmax likelihood over the catalogue beside the rating likelihood; with 0
+    only ratings are learned, several times as quickly, and lists are ordered by popularity and
+    forecast."""
 
     loop: LoopConfig = LoopConfig()
     """Training loop."""
@@ -112,14 +114,14 @@ class Gaussian:
                     item_features=train.item_features.shape[1],
                     user_features=train.user_features.shape[1],
                     taste=self.config.taste_dim,
-                    exposure=self.config.exposure_dim,
+                    exposure=self.config.exposure_dim if self._list_weight else 0,
                     hidden=self.config.hidden,
                 ),
                 self.config.item_shrinkage,
             )
         self.net = net
         others = _start_from_baselines(net, train, self.config.item_shrinkage, context.device)
-        objective = _Objective(net, self.config, others, validation, context)
+        objective = _Objective(net, self.config, self._list_weight, others, validation, context)
         sampler = EpisodeSampler(
             train,
             max_support=context.max_support,
@@ -132,6 +134,12 @@ class Gaussian:
         with torch.no_grad():
             self._keep(net.items(objective.item_features))
         return report
+
+    @property
+    def _list_weight(self) -> float:
+        """Weight of lists; implicit feedback has nothing else to learn."""
+        weight = self.config.list_weight
+        return weight if self.explicit else weight or 1.0
 
     def _keep(self, table: ItemTable) -> None:
         """Hold the finished item table, and once for all in the precision of inference."""
@@ -247,6 +255,7 @@ class _Objective:
         self,
         net: GaussianNet,
         config: GaussianConfig,
+        list_weight: float,
         others: StatisticsOfOthers,
         validation: TaskData,
         context: FitContext,
@@ -256,6 +265,7 @@ class _Objective:
         self._others = others
         self._relevant_from = validation.scale.relevant_from
         self._explicit = validation.scale.feedback is Feedback.EXPLICIT
+        self._list_weight = list_weight
         self._device = context.device
         # The catalogue is one and the same for all users.
         self.item_features = torch.from_numpy(validation.item_features).to(context.device)
@@ -294,7 +304,9 @@ class _Objective:
         return {"loss": float(loss), **means}
 
     def _total(self, net: GaussianNet, parts: Mapping[str, Tensor]) -> Tensor:
-        total = self._config.list_weight * parts["list_nll"]
+        total = torch.zeros((), device=self._device)
+        if self._list_weight:
+            total = self._list_weight * parts["list_nll"]
         if self._explicit:
             absolute = parts["mae"] / net.unit.to(parts["mae"].device)
             total = total + parts["nll"] + self._config.absolute_weight * absolute
@@ -304,27 +316,24 @@ class _Objective:
         self, net: GaussianNet, table: ItemTable, episode: Episode
     ) -> dict[str, tuple[Tensor, Tensor]]:
         """Sum and number of targets of each part of the loss."""
-        support, mask = episode.support, episode.mask
-        choice = net.exposure_posterior(table, support).mean @ table.exposure.mT
-        logits = table.appeal + choice
         parts: dict[str, tuple[Tensor, Tensor]] = {}
-        if self._explicit:
-            taste = net.taste_posterior(table, support)
-            logits = logits + net.rating_weight * (table.bias + taste.mean @ table.taste.mT)
+        taste = net.taste_posterior(table, episode.support) if self._explicit else None
+        if taste is not None:
             vectors = table.taste[episode.items]
             mean = table.bias[episode.items] + (vectors @ taste.mean.unsqueeze(-1)).squeeze(-1)
-            variance = net.unit.square() * (taste.variance(vectors) + table.noise[episode.items])
+            variance = taste.variance(vectors) + table.noise[episode.items]
+            variance = net.unit.square() * variance
             error = episode.values - net.mu - net.unit * mean
-            nll = 0.5 * (variance.log() + error.square() / variance + _LOG_2_PI)
+            nll = gaussian_nll(error, variance)
+            mask = episode.mask
             parts["nll"] = ((nll * mask).sum(), mask.sum())
             parts["mae"] = ((error.abs() * mask).sum(), mask.sum())
-        # The support is known: it is no candidate. Padding points at item 0, which must stay.
-        known = torch.zeros_like(logits, dtype=torch.int32)
-        known.scatter_add_(1, support.items, support.mask.int())
-        log_p = functional.log_softmax(logits.masked_fill(known > 0, -torch.inf), dim=-1)
-        relevant = mask & (episode.values >= self._relevant_from)
-        picked = log_p.gather(1, episode.items).masked_fill(~relevant, 0.0)
-        parts["list_nll"] = (-picked.sum(), relevant.sum().clamp_min(1))
+        if self._list_weight:
+            choice = net.exposure_posterior(table, episode.support).mean @ table.exposure.mT
+            logits = table.appeal + choice
+            if taste is not None:
+                logits = logits + net.rating_weight * (table.bias + taste.mean @ table.taste.mT)
+            parts["list_nll"] = list_nll(logits, episode, self._relevant_from)
         return parts
 
 

@@ -88,7 +88,7 @@ class PriorNet(nn.Module):
 
     def forward(self, user_features: Tensor) -> Prior:
         """Priors of ``[B, Fu]`` users."""
-        mean, log_scale = self.encoder(user_features).split(self.dim, dim=-1)
+        mean, log_scale = self.encoder(user_features).split([self.dim] * 2, dim=-1)
         lower = self.factor.tril(-1) + torch.diag(self.factor.diagonal().exp())
         scaled = lower * torch.exp(-log_scale.clamp(-4.0, 4.0)).unsqueeze(-1)
         return Prior(mean, scaled @ scaled.mT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,15 +17,18 @@ class Posterior:
     diagonal of their noise precisions, ``y`` the targets, ``A = P + V' B V`` (Bishop 2006,
     "Pattern Recognition and Machine Learning", equations 3.50 and 3.51).
 
+    Everything that is asked of ``A`` is a product with the inverse of its Cholesky factor, made
+    once: triangular solves on a batch of small matrices cost several times as much.
+
     Attributes:
-        factor: Lower Cholesky factor of ``A``, ``[B, d, d]``.
+        whitener: ``L^-1`` where ``A = L L'``, lower triangular, ``[B, d, d]``.
         prior_pull: ``P m``, ``[B, d]``.
         weighted: ``beta_s v_s`` of each support entry, ``[B, S, d]``; 0 at padding.
         targets: ``y_s``, ``[B, S]``.
         mean: Posterior mean, ``[B, d]``.
     """
 
-    factor: Tensor
+    whitener: Tensor
     prior_pull: Tensor
     weighted: Tensor
     targets: Tensor
@@ -53,16 +57,16 @@ class Posterior:
         prior_mean, prior_precision = prior_mean.to(vectors), prior_precision.to(vectors)
         weighted = vectors * (noise_precision * mask).unsqueeze(-1)
         precision = prior_precision + weighted.mT @ vectors
-        factor = torch.linalg.cholesky(precision)
+        whitener: Tensor = InverseCholesky.apply(precision)  # type: ignore[no-untyped-call]
         prior_pull = (prior_precision @ prior_mean.unsqueeze(-1)).squeeze(-1)
-        pull = prior_pull + (weighted * targets.unsqueeze(-1)).sum(dim=1)
-        mean = torch.cholesky_solve(pull.unsqueeze(-1), factor).squeeze(-1)
-        return cls(factor, prior_pull, weighted, targets, mean)
+        pull = prior_pull + (targets.unsqueeze(1) @ weighted).squeeze(1)
+        mean = (whitener.mT @ (whitener @ pull.unsqueeze(-1))).squeeze(-1)
+        return cls(whitener, prior_pull, weighted, targets, mean)
 
     @property
     def covariance(self) -> Tensor:
         """``A^-1``, ``[B, d, d]``; made when asked for, never kept."""
-        return torch.cholesky_inverse(self.factor)
+        return self.whitener.mT @ self.whitener
 
     def variance(self, vectors: Tensor) -> Tensor:
         """``v' A^-1 v`` of the preference, without noise.
@@ -74,14 +78,11 @@ class Posterior:
             ``[B, K]`` or ``[B, I]``.
         """
         if vectors.dim() == 3:
-            half = torch.linalg.solve_triangular(self.factor, vectors.mT, upper=False)
-            variance: Tensor = half.square().sum(dim=1)
+            variance: Tensor = (vectors @ self.whitener.mT).square().sum(dim=-1)
             return variance
         # One GEMM a dimension: [B, I, d] would be d times as large as what is returned.
-        eye = torch.eye(vectors.shape[1], dtype=vectors.dtype, device=vectors.device)
-        inverse = torch.linalg.solve_triangular(self.factor, eye, upper=False)
-        total = vectors.new_zeros(len(inverse), len(vectors))
-        for row in inverse.unbind(dim=1):
+        total = vectors.new_zeros(len(self.whitener), len(vectors))
+        for row in self.whitener.unbind(dim=1):
             total += (row @ vectors.mT).square()
         return total
 
@@ -94,7 +95,34 @@ class Posterior:
         Returns:
             ``v' A^-1 P m`` ``[B, K]`` and ``beta_s y_s v' A^-1 v_s`` ``[B, K, S]``.
         """
-        solved = torch.cholesky_solve(vectors.mT, self.factor)
+        solved = self.whitener.mT @ (self.whitener @ vectors.mT)
         prior = (self.prior_pull.unsqueeze(1) @ solved).squeeze(1)
         support = (self.weighted * self.targets.unsqueeze(-1)) @ solved
         return prior, support.mT
+
+
+class InverseCholesky(torch.autograd.Function):
+    """``A -> W`` with ``W A W' = 1``, ``W`` lower triangular, for a batch ``[B, d, d]``.
+
+    With ``G`` the gradient of ``W``, that of ``A`` is ``-sym(W' low(G W') W)``, ``low`` the lower
+    triangle with half its diagonal (Murray 2016, "Differentiation of the Cholesky
+    decomposition", with the solves written as products with ``W``): products alone.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor) -> Tensor:
+        """``W`` of symmetric positive definite matrices."""
+        factor = torch.linalg.cholesky(matrix)
+        eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+        whitener: Tensor = torch.linalg.solve_triangular(factor, eye, upper=False)
+        ctx.save_for_backward(whitener)
+        return whitener
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """The gradient of the matrices, symmetric."""
+        whitener: Tensor = ctx.saved_tensors[0]
+        lower = (gradients[0] @ whitener.mT).tril()
+        lower.diagonal(dim1=-2, dim2=-1).mul_(0.5)
+        inner = whitener.mT @ lower @ whitener
+        return -0.5 * (inner + inner.mT)

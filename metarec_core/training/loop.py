@@ -95,7 +95,7 @@ def train(
     average = get_ema_multi_avg_fn(config.average)  # type: ignore[no-untyped-call]
     averaged = AveragedModel(net, multi_avg_fn=average)
     optimizer = torch.optim.AdamW(
-        net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     rng = np.random.default_rng(context.seed)
     generator = torch.Generator().manual_seed(context.seed)

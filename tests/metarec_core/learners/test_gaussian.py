@@ -108,6 +108,37 @@ def test_an_item_without_interactions_is_placed_by_its_content(make_planted) -> 
     assert (variance[:, twin] > variance[:, known]).all()
 
 
+def test_without_weight_on_lists_it_forecasts_as_well_and_ranks_like_popularity(
+    data: TaskData, make_planted
+) -> None:
+    test = make_planted(150, seed=3)
+    tasks = evaluation_episodes(
+        test, np.arange(test.n_users), support_sizes=(10,), max_query=20, seed=0
+    )
+    figures, facts = {}, {}
+    for weight in (0.0, 1.0):
+        learner = Gaussian(CONFIG.model_copy(update={"list_weight": weight}))
+        curves = learner.fit(data, make_planted(60, seed=2), CONTEXT).curves
+        facts[weight] = set(curves)
+        figures[weight] = evaluate(learner, test, tasks, device=CPU)
+    assert facts[1.0] - facts[0.0] == {"list_nll"}
+    assert figures[0.0]["mae"].mean() < figures[1.0]["mae"].mean() + 0.02
+    popularity = Popularity(Popularity.Config())
+    popularity.fit(data, data, CONTEXT)
+    common = evaluate(popularity, test, tasks, device=CPU)["ndcg_at_10"].mean()
+    assert figures[0.0]["ndcg_at_10"].mean() > common
+
+
+def test_implicit_feedback_has_only_lists_to_learn_whatever_their_weight(make_planted) -> None:
+    data = make_planted(60, seed=1)
+    scale = replace(data.scale, feedback=Feedback.IMPLICIT, minimum=0.0, relevant_from=0.0)
+    implicit = replace(data, scale=scale)
+    weights = {"list_weight": 0.0}, {"list_weight": 1.0}
+    one, other = (Gaussian(CONFIG.model_copy(update=weight)) for weight in weights)
+    curves = [learner.fit(implicit, implicit, CONTEXT).curves for learner in (one, other)]
+    assert curves[0] == curves[1]
+
+
 def test_implicit_feedback_learns_lists_and_forecasts_nothing(make_planted) -> None:
     data = make_planted(200, seed=1)
     scale = replace(

@@ -2,7 +2,7 @@
 
 import torch
 
-from metarec_core.learners.posterior import Posterior
+from metarec_core.learners.posterior import InverseCholesky, Posterior
 
 TORCH = {"dtype": torch.float64}
 
@@ -90,3 +90,12 @@ def test_leaving_one_out_has_the_closed_form_of_the_design() -> None:
         torch.testing.assert_close(
             (item * (full.mean - refit.mean)).sum(-1), added, atol=1e-12, rtol=1e-12
         )
+
+
+def test_the_gradient_of_the_inverse_factor_is_that_of_small_steps() -> None:
+    given = problem()["prior_precision"].requires_grad_()
+    assert torch.autograd.gradcheck(lambda a: InverseCholesky.apply((a + a.mT) / 2), given)
+    whitener = InverseCholesky.apply(given)
+    eye = torch.eye(4, **TORCH).expand(3, -1, -1)
+    torch.testing.assert_close(whitener @ given @ whitener.mT, eye, atol=1e-12, rtol=1e-12)
+    assert torch.equal(whitener, whitener.tril())
