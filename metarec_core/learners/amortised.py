@@ -21,7 +21,7 @@ from metarec_core.learners.amortised_net import (
     NetSizes,
     Preference,
 )
-from metarec_core.learners.amortised_training import DropRates, Objective, calibrate, describe
+from metarec_core.learners.amortised_training import DropRates, Objective, Top, calibrate, describe
 from metarec_core.learners.base import FitContext, FitReport
 from metarec_core.learners.modes import PERSONALISED, Mode
 from metarec_core.schema import Feedback
@@ -41,7 +41,10 @@ class ReaderConfig(Section):
     """Dimensions of the preference."""
 
     hidden: int = Field(400, ge=1, le=16_384)
-    """Hidden units of the residual layer."""
+    """Hidden units of each residual layer."""
+
+    layers: int = Field(2, ge=0, le=16)
+    """Residual layers."""
 
     dropout: float = Field(0.5, ge=0.0, lt=1.0)
     """Chance that a unit is dropped in a training step."""
@@ -59,12 +62,18 @@ class ReaderConfig(Section):
     relevant_only: float = Field(0.5, ge=0.0, le=1.0)
     """Chance that a training support is cut to its relevant interactions; explicit feedback."""
 
+    top: int = Field(10, ge=1, le=10_000)
+    """Place that a target must come near to count in full: lists are read from their heads."""
+
+    tail_weight: float = Field(0.05, ge=0.0, le=1.0)
+    """Weight of a target far below that place; 1 is the plain likelihood."""
+
     max_support: int = Field(64, ge=1, le=4096)
     """Largest support set in training; never above ``episodes.max_support``."""
 
     loop: LoopConfig = LoopConfig(
-        epochs=40,
-        patience=40,
+        epochs=60,
+        patience=60,
         batch_tasks=256,
         learning_rate=0.003,
         weight_decay=0.1,
@@ -136,6 +145,7 @@ class Amortised:
                     user_features=train.user_features.shape[1],
                     dim=self.config.dim,
                     hidden=self.config.hidden,
+                    layers=self.config.layers,
                 )
             )
         describe(net, train)
@@ -147,7 +157,8 @@ class Amortised:
             modes=self.config.mode_dropout * (self.mode == PERSONALISED),
             not_relevant=self.config.relevant_only,
         )
-        objective = Objective(net, rates, validation, context)
+        top = Top(self.config.top, self.config.tail_weight)
+        objective = Objective(net, rates, top, validation, context)
         sampler = EpisodeSampler(
             train,
             max_support=min(context.max_support, self.config.max_support),
@@ -224,7 +235,8 @@ class Amortised:
                 item_features=tensors["content_keys"].shape[1],
                 user_features=tensors["user"].shape[1],
                 dim=tensors["content_keys"].shape[0],
-                hidden=tensors["inner.weight"].shape[0],
+                hidden=learner.config.hidden,
+                layers=learner.config.layers,
             )
         )
         net.load_state_dict(tensors)

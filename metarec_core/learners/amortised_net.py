@@ -88,6 +88,7 @@ class NetSizes:
     user_features: int
     dim: int
     hidden: int
+    layers: int
 
 
 class Dropout:
@@ -144,8 +145,8 @@ class AmortisedNet(nn.Module):
         self.disliked = nn.Parameter(torch.zeros(dim))
         self.size = nn.Linear(SIZE_FEATURES, dim)
         self.user = nn.Parameter(torch.randn(dim, sizes.user_features) * 0.1)
-        self.inner = nn.Linear(dim, hidden)
-        self.outer = nn.Linear(hidden, dim)
+        self.inner = nn.ModuleList(nn.Linear(dim, hidden) for _ in range(sizes.layers))
+        self.outer = nn.ModuleList(nn.Linear(hidden, dim) for _ in range(sizes.layers))
         self.log_spread = nn.Linear(dim + SIZE_FEATURES, 1)
         nn.init.zeros_(self.log_spread.weight)
         for name in ("log_share", "met"):
@@ -189,8 +190,9 @@ class AmortisedNet(nn.Module):
         disliked = _pool(table.keys, evidence.items, evidence.disliked) * self.disliked
         users = functional.linear(evidence.user_features, self.user)
         state = dropout(torch.tanh(liked + disliked + self.size(sizes) + users))
-        hidden = functional.gelu(self.inner(state))
-        mean = state + self.outer(dropout(hidden))
+        mean = state
+        for inner, outer in zip(self.inner, self.outer, strict=True):
+            mean = mean + outer(dropout(functional.gelu(inner(mean))))
         return mean, torch.cat([state, sizes], dim=-1)
 
     def spread(self, read: Tensor) -> Tensor:

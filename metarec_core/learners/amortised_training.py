@@ -14,6 +14,7 @@ from metarec_core.episodes.sampling import EvaluationTasks, evaluation_episodes,
 from metarec_core.episodes.types import Episode, Support, TaskData
 from metarec_core.learners.amortised_net import AmortisedNet, Dropout, Evidence, ItemTable
 from metarec_core.learners.base import FitContext
+from metarec_core.learners.top_weights import top_weights
 from metarec_core.schema import Feedback
 
 _CONTENT_NORM = 2.0
@@ -21,6 +22,8 @@ _CONTENT_NORM = 2.0
 
 _VALIDATION_SUPPORTS = (0, 1, 2, 5, 10, 20, 40)
 _VALIDATION_BATCH = 256
+_LEAST = 1e-6
+"""Sum of weights that a batch without a target divides by."""
 _NEWTON_STEPS = 30
 
 
@@ -33,6 +36,14 @@ class DropRates:
     features: float
     modes: float
     not_relevant: float
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """Which targets count: those near ``place`` of the ranking in full, far ones by ``tail``."""
+
+    place: int
+    tail: float
 
 
 def describe(net: AmortisedNet, data: TaskData) -> None:
@@ -60,11 +71,13 @@ class Objective:
         self,
         net: AmortisedNet,
         rates: DropRates,
+        top: Top,
         validation: TaskData,
         context: FitContext,
     ) -> None:
         self.net: nn.Module = net
         self._rates = rates
+        self._top = top
         self._explicit = validation.scale.feedback is Feedback.EXPLICIT
         self._relevant_from = validation.scale.relevant_from
         self._device = context.device
@@ -89,7 +102,7 @@ class Objective:
         return nll / count + self._spread(net, table, evidence, episode)
 
     def validate(self, net: nn.Module) -> Mapping[str, float]:
-        """``loss``: negative log likelihood of a target, over all validation tasks."""
+        """``loss``: negative log likelihood of a weighted target, over all validation tasks."""
         assert isinstance(net, AmortisedNet)
         total, targets = 0.0, 0.0
         with torch.no_grad():
@@ -136,7 +149,7 @@ class Objective:
     def _nll(
         self, net: AmortisedNet, table: ItemTable, mean: Tensor, episode: Episode
     ) -> tuple[Tensor, Tensor]:
-        """Negative log likelihood summed over targets, and their number.
+        """Negative log likelihood summed over weighted targets, and the sum of their weights.
 
         The support is known: it is no candidate. Nor is an item that nobody has met: that would
         teach that content like its own is never chosen.
@@ -146,11 +159,15 @@ class Objective:
         closed = torch.zeros_like(logits, dtype=torch.int32)
         closed.scatter_add_(1, support.items, support.mask.int())
         closed = (closed > 0) | (net.met == 0)
-        log_p = functional.log_softmax(logits.masked_fill(closed, -torch.inf), dim=-1)
+        logits = logits.masked_fill(closed, -torch.inf)
+        log_p = functional.log_softmax(logits, dim=-1)
+        near_top = top_weights(logits, self._top.place, self._top.tail)
         # A validation user may have met what no training user has.
         target = self._relevant(episode) & (net.met[episode.items] > 0)
+        weight = near_top.gather(1, episode.items) * target
+        # Masked before the product: 0 times the log of 0 is no number.
         picked = log_p.gather(1, episode.items).masked_fill(~target, 0.0)
-        return -picked.sum(), target.sum().clamp_min(1)
+        return -(weight * picked).sum(), weight.sum().clamp_min(_LEAST)
 
     def _relevant(self, episode: Episode) -> Tensor:
         return episode.mask & (episode.values >= self._relevant_from)

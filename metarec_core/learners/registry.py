@@ -12,8 +12,8 @@ from metarec_core.learners.amortised import Amortised
 from metarec_core.learners.average import Average
 from metarec_core.learners.base import Learner
 from metarec_core.learners.bias import Bias
-from metarec_core.learners.ease import Ease
 from metarec_core.learners.content import Content
+from metarec_core.learners.ease import Ease
 from metarec_core.learners.gaussian import Gaussian
 from metarec_core.learners.ials import Ials
 from metarec_core.learners.item_knn import ItemKnn
