@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, create_model
 from metarec_core.errors import ConfigError
 from metarec_core.learners.base import Learner
 from metarec_core.learners.bias import Bias
+from metarec_core.learners.blr import Blr
 from metarec_core.learners.ease import Ease
 from metarec_core.learners.gaussian import Gaussian
 from metarec_core.learners.ials import Ials
@@ -25,6 +26,7 @@ LEARNERS: Mapping[str, type[Learner]] = {
         ItemKnn,
         Ease,
         Ials,
+        Blr,
         Gaussian,
     )
 }
