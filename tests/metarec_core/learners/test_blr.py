@@ -100,7 +100,7 @@ def test_new_users_are_forecast_better_than_by_biases_and_intervals_cover(
     assert 0.86 < np.concatenate(covered).mean() < 0.95
 
 
-def test_an_item_that_nobody_rated_is_the_least_sure(data: TaskData) -> None:
+def test_an_item_that_nobody_rated_is_a_typical_one_and_the_least_sure(data: TaskData) -> None:
     unseen = 5
     learner = Blr(CONFIG)
     learner.fit(without_item(data, unseen), data, CONTEXT)
@@ -109,6 +109,9 @@ def test_an_item_that_nobody_rated_is_the_least_sure(data: TaskData) -> None:
     counts = np.bincount(data.interactions.items, minlength=60)
     counts[unseen] = 0
     assert np.corrcoef(np.log1p(counts), noise)[0, 1] < -0.5
+    items = learner.state()["items"]
+    share = torch.from_numpy(counts / counts.sum())
+    torch.testing.assert_close(items[unseen], share @ items)
     support = full_support(data, np.arange(20))
     mean, variance = learner.adapt(support).mean_var()
     assert torch.isfinite(mean).all()
