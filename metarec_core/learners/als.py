@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -68,6 +68,10 @@ class Entries:
         counts: IntArray = np.diff(self.indptr)
         return counts
 
+    def with_targets(self, targets: Tensor) -> Entries:
+        """The same entries that observe something else, ``[N]``."""
+        return replace(self, targets=targets)
+
     def batches(self, dim: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Rows of like length together, padded, few enough to fit.
 
@@ -114,8 +118,8 @@ def normal_equations(
         ridge: Added to the diagonal, ``[R]`` or ``[R, d]``.
 
     Yields:
-        Row numbers ``[B]``, Cholesky factors of the normal matrices ``[B, d, d]``, and
-        solutions ``w`` ``[B, d]``.
+        Row numbers ``[B]``, solutions ``w`` ``[B, d]``, and Cholesky factors of the normal
+        matrices ``[B, d, d]``.
     """
     for rows, positions, mask in entries.batches(vectors.shape[1]):
         features = vectors[entries.columns[positions]]
@@ -125,13 +129,13 @@ def normal_equations(
         matrix.diagonal(dim1=1, dim2=2).add_(penalty if penalty.dim() == 2 else penalty[:, None])
         factor = torch.linalg.cholesky(matrix)
         pull = weighted.mT @ entries.targets[positions].unsqueeze(-1)
-        yield rows, factor, torch.cholesky_solve(pull, factor).squeeze(-1)
+        yield rows, torch.cholesky_solve(pull, factor).squeeze(-1), factor
 
 
 def ridge_rows(entries: Entries, vectors: Tensor, base: Tensor, ridge: Tensor) -> Tensor:
     """The solutions of :func:`normal_equations`, ``[R, d]``."""
     solved = vectors.new_zeros(len(entries.indptr) - 1, vectors.shape[1])
-    for rows, _, solution in normal_equations(entries, vectors, base, ridge):
+    for rows, solution, _ in normal_equations(entries, vectors, base, ridge):
         solved[rows] = solution
     return solved
 

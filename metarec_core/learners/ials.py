@@ -43,7 +43,7 @@ class IalsConfig(Section):
     nu: float = Field(1.0, ge=0.0, le=2.0)
     """How much the penalty grows with the votes of a user or item; 0 for not at all."""
 
-    sweeps: int = Field(12, ge=1, le=1000)
+    sweeps: int = Field(8, ge=1, le=1000)
     """Turns of users and items."""
 
     popularity: float = Field(0.03, ge=0.0, le=1000.0)

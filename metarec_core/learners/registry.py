@@ -12,6 +12,7 @@ from metarec_core.learners.amortised import Amortised
 from metarec_core.learners.average import Average
 from metarec_core.learners.base import Learner
 from metarec_core.learners.bias import Bias
+from metarec_core.learners.blr import Blr
 from metarec_core.learners.content import Content
 from metarec_core.learners.ease import Ease
 from metarec_core.learners.gaussian import Gaussian
@@ -28,6 +29,7 @@ LEARNERS: Mapping[str, type[Learner]] = {
         ItemKnn,
         Ease,
         Ials,
+        Blr,
         Gaussian,
         Amortised,
         Content,
