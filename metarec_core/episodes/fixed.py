@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from metarec_core.episodes.types import (
     InteractionMatrix,
     Support,
 )
+
+_SUPPORT_AT_ONCE = 2**16
+"""Support entries of a batch, padding included: at 64 float64 dimensions, 32 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +58,15 @@ class FixedTasks:
         return len(self.users)
 
     def batches(self, size: int) -> Iterator[EvaluationBatch]:
-        """All tasks in their order, at most ``size`` at once."""
-        for start in range(0, len(self.users), size):
-            yield self._batch(np.arange(start, min(start + size, len(self.users))))
+        """All tasks in their order, at most ``size`` at once; long supports lower it."""
+        widths = self.support.counts()
+        start = 0
+        while start < len(self.users):
+            ahead = np.maximum.accumulate(widths[start : start + size])
+            fits = np.arange(1, len(ahead) + 1) * ahead <= _SUPPORT_AT_ONCE
+            stop = start + max(1, int(fits.sum()))
+            yield self._batch(np.arange(start, stop))
+            start = stop
 
     def _batch(self, rows: IntArray) -> EvaluationBatch:
         users = self.users[rows]
@@ -85,6 +94,29 @@ class FixedTasks:
                 items = torch.from_numpy(matrix.items[positions])
                 excluded[torch.from_numpy(owners), items] = True
         return excluded
+
+
+def stacked(parts: Sequence[FixedTasks]) -> FixedTasks:
+    """Tasks one set after the other; all sets agree on what competes."""
+    first = parts[0]
+    assert all(part.excluded is None for part in parts)
+    return replace(
+        first,
+        users=np.concatenate([part.users for part in parts]),
+        user_features=np.concatenate([part.user_features for part in parts]),
+        support=_joined([part.support for part in parts]),
+        query=_joined([part.query for part in parts]),
+        targets=np.concatenate([part.targets for part in parts]),
+    )
+
+
+def _joined(parts: Sequence[InteractionMatrix]) -> InteractionMatrix:
+    counts = np.concatenate([part.counts() for part in parts])
+    return InteractionMatrix(
+        indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        items=np.concatenate([part.items for part in parts]),
+        values=np.concatenate([part.values for part in parts]),
+    )
 
 
 def rows_of(lists: Sequence[tuple[IntArray, FloatArray]]) -> InteractionMatrix:

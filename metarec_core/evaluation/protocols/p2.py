@@ -11,7 +11,14 @@ from metarec_core.config import BenchmarkConfig
 from metarec_core.episodes.fixed import FixedTasks
 from metarec_core.evaluation.protocols.corpus import STATE, Corpus, Universe, require_states
 from metarec_core.evaluation.protocols.references import ItemMean, Random
-from metarec_core.evaluation.protocols.study import State, Study, fixed_tasks, ids, shuffled
+from metarec_core.evaluation.protocols.study import (
+    State,
+    Study,
+    fixed_tasks,
+    ids,
+    of_users,
+    shuffled,
+)
 from metarec_core.schema import Columns
 
 SIZES = (0, 1, 2, 5, 10, 20)
@@ -43,7 +50,7 @@ def studies(corpus: Corpus, config: BenchmarkConfig) -> Iterator[Study]:
         ).filter(pl.len().over("user") >= MIN_POSITIVES)
         users = np.unique(positives["user"].to_numpy())
         validation, test = users[::3], np.delete(users, np.s_[::3])
-        asked = shuffled(positives.filter(pl.col("user").is_in(test)), np.random.default_rng(seed))
+        asked = shuffled(positives.filter(of_users(test)), np.random.default_rng(seed))
         reserved = asked.filter(pl.col("rank") < RESERVED)
         query = asked.filter(pl.col("rank") >= RESERVED)
         tasks: dict[int | None, FixedTasks] = {
@@ -56,7 +63,7 @@ def studies(corpus: Corpus, config: BenchmarkConfig) -> Iterator[Study]:
             name=f"seed {seed}",
             seed=seed,
             train=universe.task_data(train),
-            validation=universe.task_data(positives.filter(pl.col("user").is_in(validation))),
+            validation=universe.task_data(positives.filter(of_users(validation))),
             refit=None,
             states=(State("user_cold", tasks, _MEASURES),),
             references=(Random(seed), ItemMean()),

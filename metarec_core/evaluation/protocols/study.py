@@ -11,10 +11,14 @@ import numpy.typing as npt
 import polars as pl
 
 from metarec_core.episodes.fixed import FixedTasks
+from metarec_core.episodes.split import position
 from metarec_core.episodes.types import IntArray, InteractionMatrix, TaskData
 from metarec_core.evaluation.evaluate import Adaptable
-from metarec_core.evaluation.protocols.corpus import Universe
+from metarec_core.evaluation.protocols.corpus import Corpus, Universe
 from metarec_core.schema import Columns
+
+VALIDATION_SHARE = 0.1
+"""Share of warm users who choose."""
 
 
 class Reference(Adaptable, Protocol):
@@ -140,6 +144,23 @@ def _rows(universe: Universe, users: IntArray, frame: pl.DataFrame) -> Interacti
         items=items,
         values=frame[Columns.VALUE].to_numpy().astype(np.float32),
     )
+
+
+def of_users(users: pl.Series | IntArray) -> pl.Expr:
+    """Whether a row's user is among ``users``."""
+    return pl.col("user").is_in(pl.Series(users).unique().implode())
+
+
+def held_out_by_hash(corpus: Corpus, pool: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """A tenth of the users of ``pool``, the same whatever the seed, and the rest of it.
+
+    Returns:
+        Interactions of those who choose, and of the others.
+    """
+    places = [position(user) for user in corpus.users[Columns.USER]]
+    chooses = np.flatnonzero(np.array(places) >= 1.0 - VALIDATION_SHARE)
+    inside = of_users(chooses)
+    return pool.filter(inside), pool.filter(~inside)
 
 
 def ids(universe: Universe, users: IntArray) -> list[str]:

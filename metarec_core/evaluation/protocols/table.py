@@ -106,7 +106,7 @@ class _Contest:
         # A learner without a figure for every user is not compared: its mean is of other users.
         whole = [name for name in names if wide[name].null_count() == 0]
         table = wide.select(whole).to_numpy().astype(np.float64)
-        metric = "rmse" if measure == "mse" else measure
+        metric = "rmse" if measure == "mse" else measure.removeprefix("graded_")
         means = table.mean(axis=0)
         spread = _standard_errors(table)
         if measure == "mse":
