@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar, Self
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from metarec_core.episodes.sampling import EpisodeSampler, evaluation_episodes
+from metarec_core.episodes.sampling import EpisodeSampler
 from metarec_core.episodes.types import Episode, Support, TaskData
 from metarec_core.learners.base import FitContext, FitReport, Shares
-from metarec_core.learners.bias import Bias, BiasConfig
-from metarec_core.learners.gaussian_net import GaussianNet, ItemTable, NetSizes
-from metarec_core.learners.item_statistics import StatisticsOfOthers
-from metarec_core.learners.losses import gaussian_nll, list_nll
+from metarec_core.learners.gaussian_net import GaussianNet
+from metarec_core.learners.item_net import ItemTable, NetSizes, start_from_baselines
+from metarec_core.learners.losses import list_nll, rating_parts
+from metarec_core.learners.objective import LossWeights, Objective, Parts
 from metarec_core.schema import Feedback
 from metarec_core.search import Distribution, Integer, Uniform
 from metarec_core.section import Section
@@ -24,9 +24,6 @@ from metarec_core.training.determinism import deterministic
 from metarec_core.training.loop import LoopConfig
 from metarec_core.training.loop import train as run_loop
 
-_VALIDATION_SUPPORTS = (0, 1, 2, 5, 10, 20, 40)
-_VALIDATION_BATCH = 256
-_LOG_2_PI = 1.8378770664093453
 _TENTH = 10
 """A batch is taken out of the item statistics that it meets: it must leave most of them."""
 
@@ -120,8 +117,16 @@ class Gaussian:
                 self.config.item_shrinkage,
             )
         self.net = net
-        others = _start_from_baselines(net, train, self.config.item_shrinkage, context.device)
-        objective = _Objective(net, self.config, self._list_weight, others, validation, context)
+        others = start_from_baselines(net, train, context.device)
+        lists = self._list_weight
+        parts = partial(
+            _parts,
+            explicit=self.explicit,
+            lists=lists > 0,
+            relevant_from=train.scale.relevant_from,
+        )
+        weights = LossWeights(lists, self.config.absolute_weight, self.config.id_dropout)
+        objective = Objective(net, weights, others, parts, validation, context)
         sampler = EpisodeSampler(
             train,
             max_support=context.max_support,
@@ -248,104 +253,30 @@ class GaussianListPredictor:
         )
 
 
-class _Objective:
-    """Losses of the network on training and validation tasks."""
-
-    def __init__(
-        self,
-        net: GaussianNet,
-        config: GaussianConfig,
-        list_weight: float,
-        others: StatisticsOfOthers,
-        validation: TaskData,
-        context: FitContext,
-    ) -> None:
-        self.net: nn.Module = net
-        self._config = config
-        self._others = others
-        self._relevant_from = validation.scale.relevant_from
-        self._explicit = validation.scale.feedback is Feedback.EXPLICIT
-        self._list_weight = list_weight
-        self._device = context.device
-        # The catalogue is one and the same for all users.
-        self.item_features = torch.from_numpy(validation.item_features).to(context.device)
-        self._tasks = evaluation_episodes(
-            validation,
-            np.arange(validation.n_users),
-            support_sizes=[size for size in _VALIDATION_SUPPORTS if size <= context.max_support],
-            max_query=context.max_query,
-            seed=context.seed,
-        )
-
-    def loss(self, net: nn.Module, episode: Episode, generator: torch.Generator) -> Tensor:
-        """Mean over the batch's targets, so that a task weighs as much as it asks."""
-        assert isinstance(net, GaussianNet)
-        statistics = self._others.without(episode)
-        drop = torch.rand(len(net.met), generator=generator).to(self._device)
-        keep = (drop >= self._config.id_dropout).float()
-        table = net.items(self.item_features, statistics, keep)
-        parts = self._parts(net, table, episode)
-        means = {name: value / count for name, (value, count) in parts.items()}
-        return self._total(net, means)
-
-    def validate(self, net: nn.Module) -> Mapping[str, float]:
-        """The same loss over all validation tasks, and its parts."""
-        assert isinstance(net, GaussianNet)
-        sums: dict[str, tuple[float, float]] = {}
-        with torch.no_grad():
-            table = net.items(self.item_features)
-            for batch in self._tasks.batches(_VALIDATION_BATCH):
-                parts = self._parts(net, table, batch.episode.to(self._device))
-                for name, (value, count) in parts.items():
-                    total, n = sums.get(name, (0.0, 0.0))
-                    sums[name] = (total + float(value), n + float(count))
-        means = {name: value / max(count, 1.0) for name, (value, count) in sums.items()}
-        loss = self._total(net, {name: torch.tensor(value) for name, value in means.items()})
-        return {"loss": float(loss), **means}
-
-    def _total(self, net: GaussianNet, parts: Mapping[str, Tensor]) -> Tensor:
-        total = torch.zeros((), device=self._device)
-        if self._list_weight:
-            total = self._list_weight * parts["list_nll"]
-        if self._explicit:
-            absolute = parts["mae"] / net.unit.to(parts["mae"].device)
-            total = total + parts["nll"] + self._config.absolute_weight * absolute
-        return total
-
-    def _parts(
-        self, net: GaussianNet, table: ItemTable, episode: Episode
-    ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Sum and number of targets of each part of the loss."""
-        parts: dict[str, tuple[Tensor, Tensor]] = {}
-        taste = net.taste_posterior(table, episode.support) if self._explicit else None
+def _parts(
+    net: GaussianNet,
+    table: ItemTable,
+    episode: Episode,
+    *,
+    explicit: bool,
+    lists: bool,
+    relevant_from: float,
+) -> Parts:
+    """Sum and number of targets of each part of the loss."""
+    parts: dict[str, tuple[Tensor, Tensor]] = {}
+    taste = net.taste_posterior(table, episode.support) if explicit else None
+    if taste is not None:
+        vectors = table.taste[episode.items]
+        mean = table.bias[episode.items] + (vectors @ taste.mean.unsqueeze(-1)).squeeze(-1)
+        variance = taste.variance(vectors) + table.noise[episode.items]
+        parts |= rating_parts(mean, variance, episode, net.mu, net.unit)
+    if lists:
+        choice = net.exposure_posterior(table, episode.support).mean @ table.exposure.mT
+        logits = table.appeal + choice
         if taste is not None:
-            vectors = table.taste[episode.items]
-            mean = table.bias[episode.items] + (vectors @ taste.mean.unsqueeze(-1)).squeeze(-1)
-            variance = taste.variance(vectors) + table.noise[episode.items]
-            variance = net.unit.square() * variance
-            error = episode.values - net.mu - net.unit * mean
-            nll = gaussian_nll(error, variance)
-            mask = episode.mask
-            parts["nll"] = ((nll * mask).sum(), mask.sum())
-            parts["mae"] = ((error.abs() * mask).sum(), mask.sum())
-        if self._list_weight:
-            choice = net.exposure_posterior(table, episode.support).mean @ table.exposure.mT
-            logits = table.appeal + choice
-            if taste is not None:
-                logits = logits + net.rating_weight * (table.bias + taste.mean @ table.taste.mT)
-            parts["list_nll"] = list_nll(logits, episode, self._relevant_from)
-        return parts
-
-
-def _start_from_baselines(
-    net: GaussianNet, data: TaskData, shrinkage: float, device: torch.device
-) -> StatisticsOfOthers:
-    bias = Bias(BiasConfig(item_shrinkage=shrinkage))
-    user_bias = bias.fit_biases(data)
-    unit = bias.noise.sqrt()
-    others = StatisticsOfOthers.of(data, bias.mu, unit, user_bias, device)
-    net.start_from(bias.mu, unit, others.whole)
-    return others
+            logits = logits + net.rating_weight * (table.bias + taste.mean @ table.taste.mT)
+        parts["list_nll"] = list_nll(logits, episode, relevant_from)
+    return parts
 
 
 def _at(values: Tensor, items: Tensor | None) -> Tensor:

@@ -40,3 +40,26 @@ def list_nll(logits: Tensor, episode: Episode, relevant_from: float) -> tuple[Te
     relevant = episode.mask & (episode.values >= relevant_from)
     picked = log_p.gather(1, episode.items).masked_fill(~relevant, 0.0)
     return -picked.sum(), relevant.sum().clamp_min(1)
+
+
+def rating_parts(
+    standard: Tensor, variance: Tensor, episode: Episode, mu: Tensor, unit: Tensor
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Likelihood and absolute error of forecasts of a batch's targets.
+
+    Args:
+        standard: Forecasts of ``(r - mu) / unit``, ``[B, Q]``.
+        variance: Their predictive variance, ``[B, Q]``.
+        episode: The tasks.
+        mu: Mean value, scalar.
+        unit: What values are learned in, scalar.
+
+    Returns:
+        ``nll`` and ``mae`` in values, each as a sum and its number of targets.
+    """
+    error, mask = episode.values - mu - unit * standard, episode.mask
+    nll = gaussian_nll(error, unit.square() * variance)
+    return {
+        "nll": ((nll * mask).sum(), mask.sum()),
+        "mae": ((error.abs() * mask).sum(), mask.sum()),
+    }
