@@ -130,9 +130,24 @@ def _fit(learner: Learner, tasks: Tasks, context: FitContext) -> FitReport:
             f"learner {learner.name}",
             found=f"numbers that are not finite in {', '.join(broken)}",
             wanted="finite weights",
-            next_step=f"lower learners.{learner.name}.loop.learning_rate and run again",
+            next_step=f"lower the learning rate or raise the penalties in learners.{learner.name} "
+            "and run again",
         )
     return report
+
+
+def progress_note(step: int, steps: int, metrics: Mapping[str, float]) -> str:
+    """How far training is: its validation loss, or all it says where it has none.
+
+    >>> progress_note(3, 80, {"loss": 1.25, "nll": 0.5})
+    'epoch 3/80  validation loss 1.2500'
+    >>> progress_note(3, 8, {"moved": 0.5})
+    'turn 3/8  moved 0.5000'
+    """
+    if "loss" in metrics:
+        return f"epoch {step}/{steps}  validation loss {metrics['loss']:.4f}"
+    told = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    return f"turn {step}/{steps}  {told}"
 
 
 @contextmanager
@@ -149,7 +164,7 @@ def _progress(
     def report(step: int, steps: int, metrics: Mapping[str, float]) -> None:
         nonlocal artifact, shown
         running.tracked.log_epoch(step, {f"{name}/{key}": value for key, value in metrics.items()})
-        note = f"epoch {step}/{steps}  validation loss {metrics['loss']:.4f}"
+        note = progress_note(step, steps, metrics)
         bar.update(line, total=steps, completed=step, note=note)
         percent = 100.0 * step / steps
         # Each update is a request to the server: one every few percent is enough to watch.

@@ -22,14 +22,14 @@ class EaseConfig(Section):
     """Linear item-to-item regression in closed form, plus popularity."""
 
     search: ClassVar[Mapping[str, Distribution]] = {
-        "ridge": Uniform(10.0, 10_000.0, log=True),
+        "ridge": Uniform(30.0, 30_000.0, log=True),
         "popularity": Uniform(0.001, 1.0, log=True),
     }
 
-    ridge: float = Field(2000.0, gt=0.0, le=1e9)
+    ridge: float = Field(3000.0, gt=0.0, le=1e9)
     """Penalty of squared weights: the more, the fewer users there are to learn from."""
 
-    popularity: float = Field(0.02, ge=0.0, le=1000.0)
+    popularity: float = Field(0.01, ge=0.0, le=1000.0)
     """Weight of ``log(1 + n_i)`` in the score; it alone orders the list without a support."""
 
     max_items: int = Field(20_000, ge=1, le=1_000_000)

@@ -46,7 +46,7 @@ class IalsConfig(Section):
     sweeps: int = Field(8, ge=1, le=1000)
     """Turns of users and items."""
 
-    popularity: float = Field(0.03, ge=0.0, le=1000.0)
+    popularity: float = Field(0.04, ge=0.0, le=1000.0)
     """Weight of ``log(1 + n_i)`` in the score; it alone orders the list without a support."""
 
 

@@ -70,9 +70,11 @@ class ItemKnn:
         for row, norm in zip(weights, norms, strict=True):
             row /= np.maximum(norm * norms + self.config.shrinkage, _EPSILON)  # noqa: PLW2901
         np.fill_diagonal(weights, 0.0)
-        appeal = self.config.popularity * log_popularity(train)
-        learned = ItemItem(torch.from_numpy(weights).float(), appeal, signal)
-        self.learned = learned
+        self.learned = ItemItem(
+            torch.from_numpy(weights).float().to(context.device),
+            (self.config.popularity * log_popularity(train)).to(context.device),
+            signal,
+        )
         return FitReport(facts={"pairs": float(np.count_nonzero(weights))})
 
     def adapt(self, support: Support) -> ItemItemPredictor:
