@@ -92,7 +92,20 @@ class EpisodesConfig(Section):
 class TrainingConfig(Section):
     """Which learners are trained, and on what."""
 
-    learners: tuple[str, ...] = Field(("popularity", "bias", "gaussian"), min_length=1)
+    learners: tuple[str, ...] = Field(
+        (
+            "popularity",
+            "bias",
+            "item_knn",
+            "ease",
+            "ials",
+            "blr",
+            "gaussian",
+            "amortised",
+            "average",
+        ),
+        min_length=1,
+    )
     """Learners to train, by name; the last one is the challenger, the others its baselines."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -49,17 +49,17 @@ class ReaderConfig(Section):
     dropout: float = Field(0.5, ge=0.0, lt=1.0)
     """Chance that a unit is dropped in a training step."""
 
-    id_dropout: float = Field(0.1, ge=0.0, lt=1.0)
+    id_dropout: float = Field(0.05, ge=0.0, lt=1.0)
     """Chance that an item is treated as new in a training step: it must do with content."""
 
-    feature_dropout: float = Field(0.1, ge=0.0, lt=1.0)
+    feature_dropout: float = Field(0.05, ge=0.0, lt=1.0)
     """Chance that an item's content, or a user's features, are unknown in a training step."""
 
-    mode_dropout: float = Field(0.4, ge=0.0, lt=1.0)
+    mode_dropout: float = Field(0.1, ge=0.0, lt=1.0)
     """Chance that a training step does without ids or without features, half each: what makes
     one model good in every mode."""
 
-    relevant_only: float = Field(0.5, ge=0.0, le=1.0)
+    relevant_only: float = Field(0.8, ge=0.0, le=1.0)
     """Chance that a training support is cut to its relevant interactions; explicit feedback."""
 
     top: int = Field(10, ge=1, le=10_000)

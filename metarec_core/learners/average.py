@@ -43,6 +43,7 @@ class AverageConfig(Section):
             "item_knn",
             "ease",
             "ials",
+            "blr",
             "gaussian",
             "amortised",
         ),
