@@ -68,7 +68,7 @@ def ndcg(learner, data: TaskData, size: int) -> float:
     tasks = evaluation_episodes(
         data, np.arange(data.n_users), support_sizes=(size,), max_query=20, seed=0
     )
-    return float(evaluate(learner, data, tasks, device=CPU)["ndcg_at_10"].mean())
+    return float(evaluate(learner, tasks, device=CPU)["ndcg_at_10"].mean())
 
 
 class OfAnother:
