@@ -93,9 +93,9 @@ class AmortisedConfig(ReaderConfig):
 class Amortised:
     """``w_u = h(support, x_u)`` by one network for all users: an amortised posterior mean.
 
-    Items have keys and values ``K_i = keep_i E_i + C c_i``, ``V_i = keep_i E'_i + C' c_i`` from
-    their id and their content ``c_i``; ``keep_i`` is 0 for an item that nobody met. With ``n`` the
-    number of liked interactions of a support (event weights count ``log(1 + weight)``):
+    Items have values ``V_i = keep_i E_i + C c_i`` from their id and their content ``c_i``, and keys
+    ``K_i = V_i M + keep_i E'_i + C' c_i``; ``keep_i`` is 0 for an item that nobody met. With ``n``
+    the number of liked interactions of a support (event weights count ``log(1 + weight)``):
 
     - ``s = tanh(sum_liked K_s / sqrt(n + 1) + a sum_disliked K_s / sqrt(n' + 1) + N sizes + U x)``;
     - preference ``N(w, g C)``, ``w = s + B gelu(A s)``, ``g`` predicted from ``s`` and the sizes;

@@ -110,7 +110,11 @@ NO_DROPOUT = Dropout(0.0, None)
 
 
 class AmortisedNet(nn.Module):
-    """Items ``keep_i E_i + C c_i`` as keys and values, and a residual network over their sums.
+    """Values ``keep_i E_i + C c_i``, keys beside them, and a residual network over sums of keys.
+
+    Keys are the values, mapped by one matrix that starts as the identity, plus a part of their own
+    that starts at zero: what is chosen together then attracts each other from the first step on.
+    Without it a few hundred users taught keys next to nothing.
 
     Attributes:
         log_share: Centred log of each item's relevant interactions in training, ``[I]``.
@@ -133,14 +137,15 @@ class AmortisedNet(nn.Module):
         super().__init__()
         self.sizes = sizes
         dim, hidden = sizes.dim, sizes.hidden
-        self.id_keys = nn.Parameter(torch.randn(sizes.id_items, dim) * 0.05)
+        self.id_keys = nn.Parameter(torch.zeros(sizes.id_items, dim))
         self.id_values = nn.Parameter(torch.randn(sizes.id_items, dim) * 0.05)
         self.id_appeal = nn.Parameter(torch.zeros(sizes.id_items))
         self.popularity = nn.Parameter(torch.ones(()))
-        self.content_keys = nn.Parameter(torch.randn(dim, sizes.item_features) * 0.02)
+        self.content_keys = nn.Parameter(torch.zeros(dim, sizes.item_features))
         self.content_values = nn.Parameter(torch.randn(dim, sizes.item_features) * 0.02)
         self.content_appeal = nn.Parameter(torch.zeros(sizes.item_features))
         self.new_appeal = nn.Parameter(torch.zeros(()))
+        self.mirror = nn.Parameter(torch.eye(dim))
         self.alone = nn.Parameter(torch.zeros(4))
         self.disliked = nn.Parameter(torch.zeros(dim))
         self.size = nn.Linear(SIZE_FEATURES, dim)
@@ -168,16 +173,17 @@ class AmortisedNet(nn.Module):
         values = functional.linear(features, self.content_values)
         appeal = features @ self.content_appeal + self.new_appeal
         if self.sizes.id_items == 0:
-            return ItemTable(keys, values, appeal)
+            return ItemTable(keys + values @ self.mirror, values, appeal)
         known = keep.unsqueeze(-1)
         # A part that stands alone must do the work of two.
         alone = keep * (1.0 - shown) * self.alone[:2].unsqueeze(-1)
         alone = alone + (1.0 - keep) * shown * self.alone[2:].unsqueeze(-1)
         gain = alone.exp().unsqueeze(-1)
         own = self.id_appeal + self.popularity * self.log_share
+        values = gain[1] * (known * self.id_values + values)
         return ItemTable(
-            keys=gain[0] * (known * self.id_keys + keys),
-            values=gain[1] * (known * self.id_values + values),
+            keys=gain[0] * (known * self.id_keys + keys) + values @ self.mirror,
+            values=values,
             appeal=keep * own + (1.0 - keep) * appeal,
         )
 

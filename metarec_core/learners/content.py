@@ -14,7 +14,7 @@ class ContentConfig(ReaderConfig):
 
 
 class Content(Amortised):
-    """The amortised learner in mode ``content``: ``K_i = C c_i``, ``V_i = C' c_i``, no id parts.
+    """The amortised learner in mode ``content``: ``V_i = C c_i``, ``K_i = V_i M + C' c_i``.
 
     The list score is ``V_i' w + a' c_i + o`` with ``w`` read from the content of the support and
     from the user's features (shapes and formula: :class:`metarec_core.learners.amortised.Amortised`
