@@ -78,3 +78,5 @@ class ServiceError(MetarecError):
 
 class CatalogueTooLargeError(ModelError):
     """A learner that is quadratic in the catalogue was asked to go above its item cap."""
+
+    exit_code = 8

@@ -103,7 +103,8 @@ def _train_all(
             ),
             out / name,
         )
-        get_run_logger().info("trained %s: %s", name, reports[name].facts)
+        facts = ", ".join(f"{fact} {value:.4g}" for fact, value in reports[name].facts.items())
+        get_run_logger().info("trained %s: %s", name, facts)
     write_json(
         out / TRAINING_REPORT,
         {name: {"facts": r.facts, "curves": r.curves} for name, r in reports.items()},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,6 +100,36 @@ def against_baseline(
         for size in sizes
     )
     return [pooled, *filter(_is_evidence, by_size)]
+
+
+def against_peers(
+    challenger: Contestant,
+    others: Sequence[Contestant],
+    *,
+    feedback: Feedback,
+    config: GateConfig,
+    seed: int,
+) -> list[Comparison]:
+    """Better over all tasks than each other learner of tonight, in each metric that both have.
+
+    An average must be told from its members; nothing is decided by it.
+    """
+    return [
+        _compare(
+            challenger,
+            other,
+            other.name,
+            metric,
+            demand=Demand.BETTER,
+            support_size=None,
+            tolerance=0.0,
+            config=config,
+            seed=seed,
+        )
+        for metric in judged_metrics(feedback)
+        for other in others
+        if challenger.has(metric) and other.has(metric) and other.name != challenger.name
+    ]
 
 
 def against_champion(

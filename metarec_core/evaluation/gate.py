@@ -15,11 +15,12 @@ from metarec_core.evaluation.compare import (
     Contestant,
     against_baseline,
     against_champion,
+    against_peers,
     is_shown_worse,
     judged_metrics,
 )
 from metarec_core.evaluation.verdict import Comparison, Outcome, Verdict
-from metarec_core.evaluation.wording import describe_rule, explain
+from metarec_core.evaluation.wording import describe_peers, describe_rule, explain
 from metarec_core.schema import Feedback
 
 
@@ -62,6 +63,10 @@ def decide(
     gives way to a challenger that beats the baselines; to one that does not it stays, and
     somebody has to look. A challenger with the champion's content hash leaves everything as it is.
 
+    **Peers.** The challenger is also compared with every other learner of tonight, its members
+    among them if it is an average, and the verdict says whom it is shown to beat. That decides
+    nothing: of two learners that cannot be told apart either may serve.
+
     The level of single comparisons is not corrected for their number: more demands can only keep
     a challenger back, never let a worse one through.
 
@@ -79,6 +84,7 @@ def decide(
         comparisons += against_champion(
             challenger, champion, feedback=feedback, config=config, seed=seed
         )
+    peers = against_peers(challenger, baselines, feedback=feedback, config=config, seed=seed)
     outcome: Outcome = "promoted"
     if champion is not None and challenger.is_same_model(champion):
         winner, outcome = champion, "unchanged"
@@ -106,6 +112,8 @@ def decide(
         reason=explain(challenger, winner, champion, comparisons, config=config),
         rule=describe_rule(config, feedback),
         comparisons=tuple(comparisons),
+        peers=tuple(peers),
+        remark=describe_peers(challenger.name, peers),
     )
 
 

@@ -62,3 +62,7 @@ class Verdict(BaseModel):
     rule: str
     """The rule that was applied."""
     comparisons: tuple[Comparison, ...]
+    peers: tuple[Comparison, ...] = ()
+    """The challenger against each other learner of tonight; decides nothing."""
+    remark: str = ""
+    """Which of them it is shown to beat, and which not, in a sentence."""

@@ -80,6 +80,35 @@ def explain(
     return f"{challenger.name} is not promoted: {proof}; {outcome}.{remark}"
 
 
+def describe_peers(challenger: str, peers: Sequence[Comparison]) -> str:
+    """Which of tonight's other learners the challenger is shown to beat, metric by metric.
+
+    Args:
+        challenger: Its name.
+        peers: Its comparisons with the others.
+    """
+    sentences = []
+    for metric in dict.fromkeys(comparison.metric for comparison in peers):
+        all_of_it = [comparison for comparison in peers if comparison.metric == metric]
+        beaten = [comparison.opponent for comparison in all_of_it if comparison.passed]
+        open_ = [_difference(comparison) for comparison in all_of_it if not comparison.passed]
+        shown = f"shown to beat {', '.join(beaten)}" if beaten else "shown to beat none"
+        if beaten and not open_:
+            shown = f"shown to beat each other learner ({', '.join(beaten)})"
+        rest = f", not {', '.join(open_)}" if open_ else ""
+        sentences.append(f"In {METRIC_TITLES[metric]} {challenger} is {shown}{rest}.")
+    return " ".join(sentences)
+
+
+def _difference(comparison: Comparison) -> str:
+    if comparison.difference is None:
+        return comparison.opponent
+    if comparison.low is None or comparison.high is None:
+        return f"{comparison.opponent} ({comparison.difference:+.4f})"
+    interval = f"{comparison.low:+.4f} to {comparison.high:+.4f}"
+    return f"{comparison.opponent} ({comparison.difference:+.4f}, {interval})"
+
+
 def _shortfalls(
     challenger: Contestant, comparisons: Sequence[Comparison], config: GateConfig
 ) -> str:

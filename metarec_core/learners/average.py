@@ -29,6 +29,9 @@ from metarec_core.section import Section
 
 logger = logging.getLogger(__name__)
 
+_TOLD = (0, 5, 20)
+"""Support sizes whose weights are reported."""
+
 _SEED_STEP = 1009
 """Between the seeds of two copies of a member."""
 
@@ -185,13 +188,15 @@ class Average:
             yield Member(name, learner)
 
     def _facts(self) -> dict[str, float]:
-        """Weight of each member at each knot, for a user about whom it is as decided as usual."""
+        """Weight of each member by support size, where it is as decided about a user as usual."""
         usual = self.lists.usual
         with torch.no_grad():
             weights = self.lists(torch.tensor(KNOTS, device=usual.device), usual)
         facts: dict[str, float] = {}
         for place, member in enumerate(self.members):
             for knot, size in enumerate(KNOTS):
+                if size not in _TOLD:
+                    continue
                 label = f"weight_{member.name}_at_{size}"
                 facts[label] = facts.get(label, 0.0) + float(weights[knot, place])
         return facts

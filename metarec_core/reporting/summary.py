@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from metarec_core.evaluation.summarise import METRICS
-from metarec_core.evaluation.verdict import Comparison, Demand, Verdict
+from metarec_core.evaluation.verdict import Comparison, Demand
 from metarec_core.reporting.markdown import block, cell, code, escape, link, table
 from metarec_core.reporting.night import MetricFigure, NightSummary
 from metarec_core.reporting.titles import metric_title
@@ -97,16 +97,18 @@ def _verdict(night: NightSummary) -> list[str]:
         f"Rule: {escape(verdict.rule)}",
     ]
     if verdict.comparisons:
-        parts.append(_comparisons(verdict))
+        parts.append(_comparisons(verdict.comparisons))
+    if verdict.peers:
+        parts += [f"Beside the rule: {escape(verdict.remark)}", _comparisons(verdict.peers)]
     return parts
 
 
-def _comparisons(verdict: Verdict) -> str:
+def _comparisons(comparisons: Sequence[Comparison]) -> str:
     header = ("metric", "against", "demand", "holds", "support size")
     figures = ("challenger", "opponent", "difference", "interval", "users")
     return table(
         (*header, *figures),
-        (_comparison(comparison) for comparison in verdict.comparisons),
+        (_comparison(comparison) for comparison in comparisons),
         numbers_from=len(header),
     )
 

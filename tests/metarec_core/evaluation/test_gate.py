@@ -280,3 +280,24 @@ def test_invariants(make_tasks, ndcg, mae, champion_ndcg, n_users, seed) -> None
     improved = judge(better, baselines, champion, config=config)
     for before, after in zip(verdict.comparisons, improved.comparisons, strict=True):
         assert after.passed or not before.passed
+
+
+def test_the_verdict_says_whom_the_challenger_beats(contestant, baselines) -> None:
+    """Members of an average among them: whether it pays is told, and decides nothing."""
+    equal = contestant("gaussian", ndcg=0.45, mae=0.72)
+    average = contestant("average", ndcg=0.45, mae=0.72)
+
+    verdict = judge(average, [*baselines, equal])
+
+    assert verdict.winner == "average"
+    assert {(c.metric, c.opponent, c.passed) for c in verdict.peers} == {
+        ("mae", "bias", True),
+        ("mae", "gaussian", False),
+        ("ndcg_at_10", "popularity", True),
+        ("ndcg_at_10", "bias", True),
+        ("ndcg_at_10", "gaussian", False),
+    }
+    assert "In MAE average is shown to beat bias, not gaussian (" in verdict.remark
+    assert "In NDCG@10 average is shown to beat popularity, bias, not gaussian (" in verdict.remark
+    alone = judge(average, baselines)
+    assert "shown to beat each other learner (popularity, bias)" in alone.remark

@@ -120,12 +120,12 @@ def test_without_weight_on_lists_it_forecasts_as_well_and_ranks_like_popularity(
         learner = Gaussian(CONFIG.model_copy(update={"list_weight": weight}))
         curves = learner.fit(data, make_planted(60, seed=2), CONTEXT).curves
         facts[weight] = set(curves)
-        figures[weight] = evaluate(learner, test, tasks, device=CPU)
+        figures[weight] = evaluate(learner, tasks, device=CPU)
     assert facts[1.0] - facts[0.0] == {"list_nll"}
     assert figures[0.0]["mae"].mean() < figures[1.0]["mae"].mean() + 0.02
     popularity = Popularity(Popularity.Config())
     popularity.fit(data, data, CONTEXT)
-    common = evaluate(popularity, test, tasks, device=CPU)["ndcg_at_10"].mean()
+    common = evaluate(popularity, tasks, device=CPU)["ndcg_at_10"].mean()
     assert figures[0.0]["ndcg_at_10"].mean() > common
 
 
