@@ -31,8 +31,13 @@ from metarec_core.evaluation.protocols.run import run_studies
 from metarec_core.evaluation.protocols.table import rows
 from metarec_core.ingest.descriptor import load_descriptor
 from metarec_core.ingest.read import fingerprint
-from metarec_core.reporting.benchmark import benchmark_lines
-from metarec_core.reporting.markdown import block
+from metarec_core.reporting.benchmark import benchmark_lines, benchmark_report
+from metarec_core.reporting.benchmark_figures import (
+    accuracy_against_time,
+    accuracy_by_support,
+    calibration_by_state,
+)
+from metarec_core.reporting.figures import save_figure
 from metarec_core.storage import StageFacts, StageOutput, write_json
 from metarec_core.training.device import pick_device
 from tasks.night import Night
@@ -40,6 +45,7 @@ from tasks.stage import COMPUTED, stage
 
 DOCUMENT = "benchmark.json"
 TABLE = "benchmark.txt"
+REPORT = "report.md"
 ROWS = "rows.parquet"
 
 
@@ -76,7 +82,7 @@ def run_protocol(night: Night) -> StageOutput:
         ]
     )
     night.record_paths(benchmark=str(output.path))
-    _tell(output.path)
+    _tell(night, output.path)
     return output
 
 
@@ -107,12 +113,27 @@ def _compare(config: Config, roots: dict[str, Path], out: Path, scratch: Path) -
     write_json(out / DOCUMENT, made)
     write_json(out / USERS_FILE, user_lists(results))
     (out / TABLE).write_text("\n".join(benchmark_lines(made, spec.headline)), encoding="utf-8")
+    figures = _draw(made, spec.headline, out)
+    text = benchmark_report(made, spec.headline, figures)
+    (out / REPORT).write_text(text, encoding="utf-8")
     pl.DataFrame(found, infer_schema_length=None).write_parquet(out / ROWS)
     return StageFacts(
         rows_in=sum(len(corpus.interactions) for corpus in corpora.values()),
         rows_out=len(found),
         facts={"failures": len(results.failures)},
     )
+
+
+def _draw(made: dict[str, Any], headline: tuple[str, ...], out: Path) -> list[str]:
+    drawn = {
+        "accuracy.png": accuracy_by_support(made, headline),
+        "calibration.png": calibration_by_state(made),
+        "time.png": accuracy_against_time(made, headline),
+    }
+    shown = {name: figure for name, figure in drawn.items() if figure is not None}
+    for name, figure in shown.items():
+        save_figure(figure, out / name)
+    return list(shown)
 
 
 def _headline(made: dict[str, Any], metrics: tuple[str, ...]) -> dict[str, float]:
@@ -133,10 +154,14 @@ def _headline(made: dict[str, Any], metrics: tuple[str, ...]) -> dict[str, float
     }
 
 
-def _tell(place: Path) -> None:
-    text = (place / TABLE).read_text(encoding="utf-8")
-    get_run_logger().info("benchmark: %s", place)
-    create_markdown_artifact(block(text), key="benchmark", description="Benchmark")
+def _tell(night: Night, place: Path) -> None:
+    text = (place / REPORT).read_text(encoding="utf-8")
+    summary = Path(str(night.status.paths.summary))
+    summary.parent.mkdir(parents=True, exist_ok=True)
+    summary.write_text(text, encoding="utf-8")
+    night.tracked.describe(text)
+    get_run_logger().info("report: %s", place / REPORT)
+    create_markdown_artifact(text, key="benchmark", description="Benchmark")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from metarec_core.reporting.markdown import block, escape
 from metarec_core.reporting.titles import metric_title
 
 LOWER = frozenset({"mae", "rmse", "nll", "ece"})
@@ -56,6 +57,42 @@ def metric_lines(document: Mapping[str, Any], metric: str) -> list[str]:
     return lines + list(_differences(rows, places, document["challengers"]))
 
 
+def benchmark_report(
+    document: Mapping[str, Any], headline: Sequence[str], figures: Sequence[str]
+) -> str:
+    """The benchmark in Markdown, with its figures beside it.
+
+    Args:
+        document: What ``document`` made.
+        headline: Metrics to show, in order.
+        figures: Names of the image files beside the report.
+    """
+    heading = f"# {document['protocol'].upper()}: {escape(document['title'])}"
+    states = dict.fromkeys(row["state"] for row in document["rows"] if is_whole(row))
+    metric = headline[0]
+    leads = [
+        f"- {escape(state)}: {standing(document, state, metric)}"
+        for state in states
+        if any(row["state"] == state and row["metric"] == metric for row in document["rows"])
+    ]
+    seeds = ", ".join(map(str, document["seeds"]))
+    parts = [
+        heading,
+        (
+            f"Our learners against the best baseline of the same run, {metric_title(metric)}, "
+            f"seeds {seeds} (*ahead* or *behind*: the paired interval is clear of zero):"
+        ),
+        "\n".join(leads),
+        *(f"![{name}]({name})" for name in figures),
+        block("\n".join(benchmark_lines(document, headline))),
+        (
+            "`benchmark.json` holds every row, the settings, versions, and hashes of data and "
+            f"users; `{document['users']['file']}` the users themselves."
+        ),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
 def is_whole(row: Row) -> bool:
     """Whether a row is about a whole state, not about a band of support sizes or about costs."""
     return row["state"] is not None and ":" not in row["state"]
@@ -73,6 +110,40 @@ def verdict(row: Row) -> str:
         return ""
     better, worse = (high < 0, low > 0) if row["metric"] in LOWER else (low > 0, high < 0)
     return "+" if better else "-" if worse else ""
+
+
+def standing(document: Mapping[str, Any], state: str, metric: str) -> str:
+    """Who leads a state, in a line: the best learner of our own against the best baseline.
+
+    At each support size (or over all, where sizes are not set) that learner is the one with the
+    best figure; it is *ahead* if its interval is clear of zero on the right side.
+    """
+    rows = [row for row in document["rows"] if row["state"] == state and row["metric"] == metric]
+    ours = [row for row in rows if row["learner"] in document["challengers"]]
+    if not ours:
+        pick = min if metric in LOWER else max
+        best = pick(rows, key=lambda row: row["value"])
+        return f"best baseline: {best['learner']} {_number(best['value'])}"
+    sign = -1.0 if metric in LOWER else 1.0
+    places: dict[str, list[str]] = {"ahead": [], "level": [], "behind": []}
+    for place in places_of(ours):
+        here = [row for row in ours if (row["state"], row["k"]) == place]
+        best = max(here, key=lambda row: sign * row["value"])
+        outcome = {"+": "ahead", "": "level", "-": "behind"}[verdict(best)]
+        size = "" if place[1] is None else f"k={place[1]} "
+        places[outcome].append(f"{size}({best['learner']})" if size else best["learner"])
+    return "; ".join(f"{name}: {_grouped(found)}" for name, found in places.items() if found)
+
+
+def _grouped(found: Sequence[str]) -> str:
+    """``k=1, 2 (average)`` for ``k=1 (average)`` and ``k=2 (average)``."""
+    sizes: dict[str, list[str]] = {}
+    for text in found:
+        size, _, name = text.rpartition(" (")
+        sizes.setdefault(name.rstrip(")"), []).append(size.removeprefix("k="))
+    return ", ".join(
+        f"{name} k={','.join(own)}" if any(own) else name for name, own in sizes.items()
+    )
 
 
 def cost_lines(rows: Iterable[Row]) -> list[str]:

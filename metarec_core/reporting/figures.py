@@ -23,10 +23,10 @@ from metarec_core.evaluation.summarise import ALL_SIZES
 from metarec_core.reporting.titles import metric_title
 from metarec_core.schema import SEGMENT_BANDS, Columns
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _STYLES = ("-", "--", "-.", ":", "-", "--", "-.")
-_TEXT, _QUIET, _GRID = "#222222", "#666666", "#DDDDDD"
+TEXT, QUIET, _GRID = "#222222", "#666666", "#DDDDDD"
 _TWO_SIDED_95 = 1.96
 _MAX_COLUMNS = 3
 
@@ -44,13 +44,13 @@ def accuracy_figure(
         metrics: What to show; a metric that no learner has is left out.
     """
     shown = [metric for metric in metrics if _has(summary, metric)]
-    figure, panels = _canvas(len(shown), width=5.2, height=3.9)
+    figure, panels = canvas(len(shown), width=5.2, height=3.9)
     for axes, metric in zip(panels, shown, strict=True):
         better = "lower is better" if metric in {"mae", "rmse", "nll"} else "higher is better"
-        _title(axes, metric_title(metric))
-        axes.set_ylabel(better, color=_QUIET)
+        heading(axes, metric_title(metric))
+        axes.set_ylabel(better, color=QUIET)
         _lines_by_size(axes, summary, metric)
-    _legend(figure, panels)
+    legend(figure, panels)
     return figure
 
 
@@ -65,13 +65,13 @@ def calibration_figure(summary: pl.DataFrame) -> Figure:
     """
     levels = {"coverage_50": 0.5, "coverage_90": 0.9}
     shown = [metric for metric in levels if _has(summary, metric)]
-    figure, panels = _canvas(len(shown), width=5.2, height=3.9)
+    figure, panels = canvas(len(shown), width=5.2, height=3.9)
     for axes, metric in zip(panels, shown, strict=True):
         level = levels[metric]
-        _title(axes, f"{level:.0%} predictive interval")
+        heading(axes, f"{level:.0%} predictive interval")
         axes.set_ylabel("query ratings inside it")
         axes.axhline(
-            level, color=_TEXT, linewidth=1.2, linestyle=(0, (5, 3)), zorder=1, label="nominal"
+            level, color=TEXT, linewidth=1.2, linestyle=(0, (5, 3)), zorder=1, label="nominal"
         )
         _lines_by_size(axes, summary, metric)
         low, high = axes.get_ylim()
@@ -79,7 +79,7 @@ def calibration_figure(summary: pl.DataFrame) -> Figure:
         axes.set_ylim(max(0.0, min(low, level - 0.1)), min(1.0, max(high, level + 0.1)))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    _legend(figure, panels)
+    legend(figure, panels)
     return figure
 
 
@@ -91,7 +91,7 @@ def training_figure(curves: Mapping[str, Sequence[float]], *, title: str = "") -
         title: Printed above the panels, such as the learner's name.
     """
     shown = {name: values for name, values in curves.items() if len(values)}
-    figure, panels = _canvas(len(shown), width=4.2, height=3.2)
+    figure, panels = canvas(len(shown), width=4.2, height=3.2)
     for place, (axes, (name, values)) in enumerate(zip(panels, shown.items(), strict=True)):
         epochs = np.arange(1, len(values) + 1)
         # One point is no line.
@@ -99,12 +99,12 @@ def training_figure(curves: Mapping[str, Sequence[float]], *, title: str = "") -
         axes.plot(
             epochs,
             np.asarray(values, dtype=np.float64),
-            color=_COLOURS[place % len(_COLOURS)],
+            color=COLOURS[place % len(COLOURS)],
             linewidth=1.8,
             marker=marker,
             markersize=4,
         )
-        _title(axes, metric_title(name))
+        heading(axes, metric_title(name))
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if title and panels:
@@ -121,15 +121,15 @@ def support_figure(sizes: npt.NDArray[np.int64]) -> Figure:
     lower = [bound for bound, _ in SEGMENT_BANDS]
     bands = np.searchsorted(lower, sizes, side="right") - 1
     counts = np.bincount(bands, minlength=len(lower))
-    figure, (axes,) = _canvas(1, width=6.4, height=3.8)
-    bars = axes.bar([name for _, name in SEGMENT_BANDS], counts, color=_COLOURS[0], width=0.72)
+    figure, (axes,) = canvas(1, width=6.4, height=3.8)
+    bars = axes.bar([name for _, name in SEGMENT_BANDS], counts, color=COLOURS[0], width=0.72)
     total = max(1, len(sizes))
     labels = [f"{count:,}\n{_share(count / total)}" for count in counts.tolist()]
     axes.bar_label(bars, labels=labels, padding=3, fontsize=9)
     axes.margins(y=0.2)
     axes.grid(axis="x", visible=False)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    _title(axes, f"{len(sizes):,} users by what is known of them")
+    heading(axes, f"{len(sizes):,} users by what is known of them")
     axes.set_xlabel("interactions")
     axes.set_ylabel("users")
     return figure
@@ -140,14 +140,14 @@ def save_figure(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=144, metadata={"Software": None})
 
 
-def _canvas(n_panels: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
+def canvas(n_panels: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
     """A grid of panels; without one, a figure that says that there is nothing to show."""
     columns = max(1, min(n_panels, _MAX_COLUMNS))
     rows = max(1, math.ceil(n_panels / columns))
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     FigureCanvasAgg(figure)
     if n_panels == 0:
-        figure.text(0.5, 0.5, "nothing to show", ha="center", va="center", color=_QUIET)
+        figure.text(0.5, 0.5, "nothing to show", ha="center", va="center", color=QUIET)
     panels = [figure.add_subplot(rows, columns, place + 1) for place in range(n_panels)]
     for axes in panels:
         _dress(axes)
@@ -161,14 +161,15 @@ def _share(part: float) -> str:
 
 def _dress(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_QUIET)
+    axes.spines[["left", "bottom"]].set_color(QUIET)
     axes.grid(color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(length=3, colors=_TEXT)
+    axes.tick_params(length=3, colors=TEXT)
 
 
-def _title(axes: Axes, text: str) -> None:
-    axes.set_title(text, loc="left", fontsize=11, fontweight="bold", color=_TEXT)
+def heading(axes: Axes, text: str) -> None:
+    """A panel's heading."""
+    axes.set_title(text, loc="left", fontsize=11, fontweight="bold", color=TEXT)
 
 
 def _has(summary: pl.DataFrame, metric: str) -> bool:
@@ -194,8 +195,8 @@ def _lines_by_size(axes: Axes, summary: pl.DataFrame, metric: str) -> None:
             own["value"].to_list(),
             yerr=(own["se"].fill_null(0.0) * _TWO_SIDED_95).to_list(),
             label=learner,
-            color=_COLOURS[place % len(_COLOURS)],
-            marker=_MARKERS[place % len(_MARKERS)],
+            color=COLOURS[place % len(COLOURS)],
+            marker=MARKERS[place % len(MARKERS)],
             linestyle=_STYLES[place % len(_STYLES)],
             linewidth=1.8,
             markersize=6,
@@ -208,7 +209,8 @@ def _lines_by_size(axes: Axes, summary: pl.DataFrame, metric: str) -> None:
     axes.set_xlabel("support size (interactions known)")
 
 
-def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
+def legend(figure: Figure, panels: Sequence[Axes], columns: int = 5) -> None:
+    """One legend above all panels."""
     entries = {
         label: handle
         for axes in panels
@@ -219,6 +221,6 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
             list(entries.values()),
             list(entries),
             loc="outside upper left",
-            ncols=min(len(entries), 5),
+            ncols=min(len(entries), columns),
             frameon=False,
         )

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 _TITLES = {
+    "ndcg_at_1": "NDCG@1",
+    "ndcg_at_3": "NDCG@3",
+    "ndcg_at_5": "NDCG@5",
     "ndcg_at_10": "NDCG@10",
+    "precision_at_5": "P@5",
+    "mrr_at_5": "MRR@5",
+    "ece": "Calibration error of P(relevant)",
     "recall_at_20": "Recall@20",
     "mae": "MAE",
     "rmse": "RMSE",

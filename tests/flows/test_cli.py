@@ -53,6 +53,8 @@ def test_config_prints_a_file_that_config_takes(metarec, tmp_path: Path) -> None
         (["config", "--set", "trainin.threads=1"], 2, "did you mean 'training'"),
         (["config", "--set", "recommend.k=0"], 2, "greater than or equal to 1"),
         (["run", "--config", "nowhere.yaml"], 2, "nowhere.yaml"),
+        (["benchmark", "--protocol", "p9"], 2, "benchmark.protocol"),
+        (["benchmark", "--learners", "magic"], 2, "unknown learners ['magic']"),
         (["show", "1"], 3, "metarec demo"),
         (["status"], 5, "metarec demo"),
         (["data", "fetch", "ml-100"], 3, "did you mean 'ml-100k'"),
@@ -286,3 +288,34 @@ def training_epochs(home: Path, status: dict[str, Any]) -> list[int]:
     train = next(run for run in nested if run.info.run_name == "train")
     history = client.get_metric_history(train.info.run_id, "gaussian/loss")
     return sorted(point.step for point in history)
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_a_benchmark_ends_with_one_object_and_can_be_repeated(
+    metarec, small_ml_1m: Path, tmp_path: Path
+) -> None:
+    words = ["benchmark", "--protocol", "p2", "--data", str(small_ml_1m)]
+    words += ["--learners", "popularity,bias", "--seeds", "1,2", "--set", "benchmark.resamples=200"]
+    first, second = (metarec.run(tmp_path / name, *words, "--json") for name in ("one", "two"))
+    assert first.returncode == 0, first.stderr
+    found, again = (json.loads(run.stdout.splitlines()[-1]) for run in (first, second))
+    assert found["protocol"] == "p2"
+    figures = [row for row in found["rows"] if row["state"]]
+    assert figures == [row for row in again["rows"] if row["state"]]
+    assert {row["learner"] for row in figures} == {"popularity", "bias", "random", "item_mean"}
+    assert {row["k"] for row in figures} == {0, 1, 2, 5, 10, 20}
+    assert found["seeds"] == [1, 2]
+    assert found["users"] == again["users"]
+    status = json.loads(metarec.run(tmp_path / "one", "status", "--json").stdout)
+    place = Path(status["paths"]["benchmark"])
+    assert {"report.md", "accuracy.png", "time.png", "users.json"} <= {
+        file.name for file in place.iterdir()
+    }
+    printed = metarec.run(tmp_path / "one", *words)
+    assert "NDCG@10 (higher is better)" in printed.stdout
+    assert "ItemKNN (known)" in printed.stdout
+    assert "reused" in printed.stdout
+    lost = metarec.run(tmp_path / "one", "benchmark", "--data", str(tmp_path / "nowhere"))
+    assert lost.returncode == 3
+    assert "nowhere" in lost.stderr

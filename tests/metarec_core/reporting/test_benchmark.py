@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metarec_core.reporting.benchmark import (
+    benchmark_lines,
+    benchmark_report,
+    metric_lines,
+    standing,
+    verdict,
+)
+from metarec_core.reporting.benchmark_figures import (
+    accuracy_against_time,
+    accuracy_by_support,
+    calibration_by_state,
+)
+from metarec_core.reporting.figures import save_figure
+
+
+def row(learner: str, state: str | None, k: int | None, metric: str, value: float, **more: Any):
+    fields = {"se": 0.01, "best_baseline": None, "diff_low": None, "diff_high": None} | more
+    return {
+        "learner": learner,
+        "state": state,
+        "k": k,
+        "metric": metric,
+        "value": value,
+    } | fields
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    rows = []
+    for k, lift in ((1, 0.05), (5, 0.02), (20, -0.03)):
+        rows.append(row("popularity", "user_cold", k, "ndcg_at_10", 0.43))
+        rows.append(
+            row(
+                "gaussian",
+                "user_cold",
+                k,
+                "ndcg_at_10",
+                0.43 + lift,
+                best_baseline="popularity",
+                diff_low=lift - 0.025,
+                diff_high=lift + 0.025,
+            )
+        )
+    for learner, error in (("bias", 0.74), ("gaussian", 0.70)):
+        for state in ("warm", "warm:5-9", "warm:10-19"):
+            low = None if learner == "bias" else -0.05
+            rows.append(
+                row(learner, state, None, "mae", error, diff_low=low, diff_high=low and -0.03)
+            )
+        rows.append(row(learner, "warm", None, "coverage_90", 0.9))
+        rows.append(row(learner, "warm", None, "ece", 0.03))
+    for learner, seconds in (("popularity", 0.001), ("bias", 0.2), ("gaussian", 80.0)):
+        costs = ("fit_seconds", "adapt_seconds", "tasks_per_second")
+        rows += [row(learner, None, None, metric, seconds) for metric in costs]
+    return {
+        "protocol": "p2",
+        "title": "lists of cold users",
+        "rows": rows,
+        "failures": [{"learner": "ease", "study": "seed 1", "message": "too many items"}],
+        "known": [
+            {
+                "method": "ItemKNN",
+                "state": "user_cold",
+                "k": 5,
+                "metric": "ndcg_at_10",
+                "value": 0.545,
+                "published": False,
+            }
+        ],
+        "challengers": ["gaussian"],
+        "seeds": [1],
+        "users": {"file": "users.json"},
+    }
+
+
+def test_an_interval_clear_of_zero_is_marked_on_the_right_side() -> None:
+    assert verdict(row("a", "s", 1, "ndcg_at_10", 0.5, diff_low=0.01, diff_high=0.02)) == "+"
+    assert verdict(row("a", "s", 1, "ndcg_at_10", 0.5, diff_low=-0.02, diff_high=-0.01)) == "-"
+    assert verdict(row("a", "s", 1, "mae", 0.5, diff_low=-0.02, diff_high=-0.01)) == "+"
+    assert verdict(row("a", "s", 1, "mae", 0.5, diff_low=-0.02, diff_high=0.01)) == ""
+    assert verdict(row("a", "s", 1, "mae", 0.5)) == ""
+
+
+def test_our_figures_stand_beside_known_ones(document: dict[str, Any]) -> None:
+    lines = metric_lines(document, "ndcg_at_10")
+    assert lines[0] == "NDCG@10 (higher is better)"
+    assert lines[1].split() == ["k=1", "k=5", "k=20"]
+    assert lines[2].split() == ["ItemKNN", "(known)", "0.545"]
+    assert lines[3].split() == ["popularity", "0.430", "0.430", "0.430"]
+    assert lines[4].split() == ["gaussian", "0.480+", "0.450", "0.400-"]
+    assert "k=1: +0.025 to +0.075 (popularity)" in lines[5]
+    assert len(lines) == 6
+
+
+def test_who_leads_is_said_in_a_line(document: dict[str, Any]) -> None:
+    assert standing(document, "user_cold", "ndcg_at_10") == (
+        "ahead: gaussian k=1; level: gaussian k=5; behind: gaussian k=20"
+    )
+    assert standing(document, "warm", "mae") == "ahead: gaussian"
+    assert (
+        standing(document | {"challengers": []}, "warm", "mae") == "best baseline: gaussian 0.700"
+    )
+
+
+def test_failures_and_costs_are_told(document: dict[str, Any]) -> None:
+    text = "\n".join(benchmark_lines(document, ("ndcg_at_10", "mae")))
+    assert "left out: ease (seed 1): too many items" in text
+    assert "tasks/s" in text
+    assert "5-9" not in text
+    report = benchmark_report(document, ("ndcg_at_10", "mae"), ["accuracy.png"])
+    assert "![accuracy.png](accuracy.png)" in report
+    assert "ahead: gaussian k=1" in report
+
+
+def test_figures_show_the_contest(document: dict[str, Any], tmp_path: Path) -> None:
+    far = row("item_mean", "user_cold", 1, "ndcg_at_10", 0.001)
+    document["rows"] += [far, row("item_mean", None, None, "fit_seconds", 0.01)]
+    accuracy = accuracy_by_support(document, ("ndcg_at_10", "mae"))
+    lists, ratings = accuracy.axes
+    assert [label.get_text() for label in lists.get_xticklabels()] == ["1", "5", "20"]
+    assert [label.get_text() for label in ratings.get_xticklabels()] == ["5-9", "10-19"]
+    low, high = lists.get_ylim()
+    assert 0.2 < low < 0.40 < 0.48 < high
+    assert any("far behind: item_mean" in text.get_text() for text in lists.texts)
+    # The better end is up, for errors too.
+    assert ratings.get_ylim()[0] > ratings.get_ylim()[1]
+    calibration = calibration_by_state(document)
+    assert calibration is not None
+    assert [axes.get_title(loc="left") for axes in calibration.axes] == [
+        "90% interval coverage",
+        "Calibration error of P(relevant)",
+    ]
+    cost = accuracy_against_time(document, ("ndcg_at_10",))
+    assert {text.get_text() for text in cost.axes[0].texts} == {"popularity", "gaussian"}
+    for name, figure in (("a", accuracy), ("b", calibration), ("c", cost)):
+        save_figure(figure, tmp_path / f"{name}.png")
+        assert (tmp_path / f"{name}.png").stat().st_size > 5000
+    rankings_only = [one for one in document["rows"] if one["metric"] == "ndcg_at_10"]
+    assert calibration_by_state(document | {"rows": rankings_only}) is None
