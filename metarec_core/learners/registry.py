@@ -18,6 +18,7 @@ from metarec_core.learners.ease import Ease
 from metarec_core.learners.gaussian import Gaussian
 from metarec_core.learners.ials import Ials
 from metarec_core.learners.item_knn import ItemKnn
+from metarec_core.learners.maml import Maml
 from metarec_core.learners.popularity import Popularity
 from metarec_core.section import Section
 
@@ -33,6 +34,7 @@ LEARNERS: Mapping[str, type[Learner]] = {
         Gaussian,
         Amortised,
         Content,
+        Maml,
         Average,
     )
 }
