@@ -10,11 +10,10 @@ import torch
 
 from metarec_core.episodes.sampling import evaluation_episodes, full_support
 from metarec_core.episodes.types import Support, TaskData
-from metarec_core.errors import ModelError
 from metarec_core.evaluation import evaluate
 from metarec_core.learners.amortised import Amortised, AmortisedConfig
 from metarec_core.learners.base import FitContext, GaussianPredictor, LinearPredictor
-from metarec_core.learners.content import Content, ContentConfig
+from metarec_core.learners.content import Content
 from metarec_core.learners.popularity import Popularity
 from metarec_core.schema import Feedback
 
@@ -135,16 +134,6 @@ def test_content_mode_knows_twins_only_by_their_content(data: TaskData) -> None:
     assert not torch.allclose(learner.adapt(one).scores(), learner.adapt(other).scores())
     scores = content.adapt(one).scores()
     assert float(scores[0, 2]) == pytest.approx(float(scores[0, 7]))
-
-
-def test_a_mode_that_was_not_trained_is_refused(data: TaskData) -> None:
-    learner = Content(ContentConfig.model_validate(SMALL | {"loop": {"epochs": 1}}))
-    learner.fit(data, data, CONTEXT)
-    with pytest.raises(ModelError, match="found 'collaborative'; wanted 'content'"):
-        learner.in_mode("collaborative")
-    support = full_support(data, np.arange(3))
-    asked = learner.in_mode("content").adapt(support).scores()
-    assert torch.equal(asked, learner.adapt(support).scores())
 
 
 def test_trained_on_interactions_alone_it_holds_no_features(data: TaskData) -> None:
