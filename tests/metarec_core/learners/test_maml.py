@@ -181,7 +181,7 @@ def test_every_variant_learns_ratings_and_beats_popularity_on_planted_structure(
     tasks = evaluation_episodes(
         test, np.arange(test.n_users), support_sizes=(0, 10), max_query=20, seed=0
     )
-    ours, theirs = (evaluate(one, test, tasks, device=CPU) for one in (learner, popularity))
+    ours, theirs = (evaluate(one, tasks, device=CPU) for one in (learner, popularity))
     known = pl.col(Columns.SUPPORT_SIZE) == 10
     ranked = [frame.filter(known)["ndcg_at_10"].mean() for frame in (ours, theirs)]
     assert ranked[0] > ranked[1]
