@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from metarec_core.episodes.types import Support, TaskData
-from metarec_core.errors import CatalogueTooLargeError
+from metarec_core.errors import CatalogueTooLargeError, ModelError
 from metarec_core.learners.average_held_out import HeldOut
 from metarec_core.learners.average_predictor import AveragePredictor
 from metarec_core.learners.average_weights import (
@@ -24,6 +24,7 @@ from metarec_core.learners.average_weights import (
     fit_value_weights,
 )
 from metarec_core.learners.base import FitContext, FitReport, Learner
+from metarec_core.learners.modes import Mode, in_mode
 from metarec_core.schema import Feedback
 from metarec_core.section import Section
 
@@ -119,6 +120,7 @@ class Average:
         self._choices: list[Mapping[str, Any]] = []
         self.lists = ListWeights(1)
         self.values: ValueWeights | None = None
+        self.valued: list[bool] = []
 
     def fit(self, train: TaskData, validation: TaskData, context: FitContext) -> FitReport:
         """Fit the members on ``train`` and their weights on ``validation``.
@@ -131,6 +133,7 @@ class Average:
         self._place(context.device)
         if earlier is not None:
             self.lists, self.values = earlier.lists, earlier.values
+            self.valued = earlier.valued
         else:
             self._learn_weights(validation, context)
         self._place(context.device)
@@ -141,7 +144,8 @@ class Average:
         self.lists = fit_list_weights(
             held_out.list_tasks(), smoothing=self.config.smoothing, top=self.config.top
         )
-        if validation.scale.feedback is Feedback.EXPLICIT and held_out.valued:
+        self.valued = held_out.valued
+        if validation.scale.feedback is Feedback.EXPLICIT and any(self.valued):
             self.values = fit_value_weights(
                 *held_out.observations(), smoothing=self.config.smoothing
             )
@@ -206,6 +210,38 @@ class Average:
         if self.values is not None:
             self.values.to(device).requires_grad_(False)
 
+    def in_mode(self, mode: Mode) -> Self:
+        """The members that can leave the other signals aside, with the weights they have.
+
+        Raises:
+            ModelError: If none can.
+        """
+        kept: list[tuple[int, Member]] = []
+        for place, member in enumerate(self.members):
+            try:
+                kept.append((place, Member(member.name, in_mode(member.learner, mode))))
+            except ModelError as error:
+                logger.info("%s leaves the average: %s", member.name, error)
+        if not kept:
+            raise ModelError(
+                f"mode of learner {self.name}",
+                found=repr(mode),
+                wanted="a mode that one of its members has: "
+                + ", ".join(dict.fromkeys(member.name for member in self.members)),
+                next_step="ask without mode, or name learner 'amortised' in "
+                "learners.average.members and train again",
+            )
+        view = type(self)(self.config)
+        places = [place for place, _ in kept]
+        view.members = [member for _, member in kept]
+        view.lists = self.lists.of(places)
+        columns = [sum(self.valued[:place]) for place in places if self.valued[place]]
+        if self.values is not None and columns:
+            view.values = self.values.of(columns)
+        view.valued = [self.valued[place] for place in places]
+        view._place(self.lists.usual.device)
+        return view
+
     def adapt(self, support: Support) -> AveragePredictor:
         """Adapt every member."""
         predictors = [member.learner.adapt(support) for member in self.members]
@@ -219,6 +255,7 @@ class Average:
             text = json.dumps(about, sort_keys=True).encode()
             state[f"about.{place}"] = torch.tensor(list(text), dtype=torch.uint8)
             state |= {f"{place}.{key}": value for key, value in member.learner.state().items()}
+        state["valued"] = torch.tensor(self.valued)
         state |= {f"lists.{key}": value for key, value in self.lists.state_dict().items()}
         if self.values is not None:
             state |= {f"values.{key}": value for key, value in self.values.state_dict().items()}
@@ -238,6 +275,7 @@ class Average:
                 kind.Config.model_validate(about["config"]), _under(f"{place}.", state), device
             )
             learner.members.append(Member(about["name"], own))
+        learner.valued = state["valued"].tolist()
         learner.lists = ListWeights(n_members)
         learner.lists.load_state_dict(_under("lists.", state))
         if values := _under("values.", state):

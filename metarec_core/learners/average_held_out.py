@@ -58,7 +58,7 @@ class HeldOut:
     def __init__(
         self, average: Adaptable, validation: TaskData, sizes: Sizes, context: FitContext
     ) -> None:
-        self.valued = False
+        self.valued: list[bool] = []
         self._relevant_from = validation.scale.relevant_from
         self._candidates = min(sizes.candidates, validation.n_items)
         lists: list[tuple[Tensor, ...]] = []
@@ -76,11 +76,11 @@ class HeldOut:
             for batch in tasks.batches(max(1, _CELLS // validation.n_items)):
                 episode = batch.episode.to(context.device)
                 predictor = average.adapt(episode.support)
+                self.valued = self.valued or predictor.valued()
                 lists.append(self._list_part(predictor, episode))
                 values.append(_value_part(predictor, episode))
         self._lists = [torch.cat(parts) for parts in zip(*lists, strict=True)]
         self._values = [torch.cat(parts) for parts in zip(*values, strict=True)]
-        self.valued = self._values[1].shape[1] > 0
 
     def list_tasks(self) -> ListTasks:
         """The tasks that have a target."""

@@ -72,7 +72,7 @@ class AveragePredictor:
             Two tensors ``[B, K, M']`` or ``[B, I, M']``.
         """
         pairs = [member.mean_var(items) for member in self._members]
-        valued = [(mean, variance) for mean, variance in pairs if not bool(mean.isnan().any())]
+        valued = [pair for pair in pairs if not bool(pair[0].isnan().any())]
         if not valued:
             nothing = self.scores(items).unsqueeze(-1)[..., :0]
             return nothing, nothing
@@ -81,6 +81,12 @@ class AveragePredictor:
             torch.stack([mean.double() for mean in means], dim=-1),
             torch.stack([variance.double() for variance in variances], dim=-1),
         )
+
+    def valued(self) -> list[bool]:
+        """Whether each member predicts values."""
+        first = torch.zeros_like(self._support.items[:, :1])
+        first = first if first.shape[1] else first.new_zeros(len(first), 1)
+        return [not bool(member.mean_var(first)[0].isnan().any()) for member in self._members]
 
     def mean_var(self, items: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Predicted value and predictive variance, within and between members; NaN without."""

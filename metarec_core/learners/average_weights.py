@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -72,6 +72,19 @@ class ListWeights(nn.Module):
         level = hats @ self.level[:, members]
         return functional.softplus(level + self.slope[members] * surprise)
 
+    def of(self, members: Sequence[int]) -> ListWeights:
+        """The weights of some members alone."""
+        part = ListWeights(len(members))
+        chosen = list(members)
+        part.load_state_dict(
+            {
+                "level": self.level[:, chosen],
+                "slope": self.slope[chosen],
+                "usual": self.usual[:, chosen],
+            }
+        )
+        return part
+
     def roughness(self) -> Tensor:
         """Squared steps between neighbouring knots plus squared slopes, a scalar."""
         return self.level.diff(dim=0).square().sum() + self.slope.square().sum()
@@ -109,6 +122,12 @@ class ValueWeights(nn.Module):
         within = (weight * variance).sum(dim=-1)
         between = (weight * (mean - center.unsqueeze(-1)).square()).sum(dim=-1)
         return center, (hats @ self.log_scale).exp()[:, None] * (within + between)
+
+    def of(self, members: Sequence[int]) -> ValueWeights:
+        """The weights of some members alone, and the same scale of the variance."""
+        part = ValueWeights(len(members))
+        part.load_state_dict({"level": self.level[:, list(members)], "log_scale": self.log_scale})
+        return part
 
     def roughness(self) -> Tensor:
         """Squared steps between neighbouring knots, a scalar."""

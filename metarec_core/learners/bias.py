@@ -44,6 +44,7 @@ class Bias:
     """
 
     name: ClassVar[str] = "bias"
+    reads_features: ClassVar[bool] = False
     Config: ClassVar[type[Section]] = BiasConfig
 
     def __init__(self, config: Section) -> None:

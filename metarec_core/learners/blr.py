@@ -81,6 +81,7 @@ class Blr:
     """
 
     name: ClassVar[str] = "blr"
+    reads_features: ClassVar[bool] = False
     Config: ClassVar[type[Section]] = BlrConfig
 
     def __init__(self, config: Section) -> None:

@@ -49,6 +49,7 @@ class Ease:
     """
 
     name: ClassVar[str] = "ease"
+    reads_features: ClassVar[bool] = False
     Config: ClassVar[type[Section]] = EaseConfig
 
     def __init__(self, config: Section) -> None:

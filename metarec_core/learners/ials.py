@@ -62,6 +62,7 @@ class Ials:
     """
 
     name: ClassVar[str] = "ials"
+    reads_features: ClassVar[bool] = False
     Config: ClassVar[type[Section]] = IalsConfig
 
     def __init__(self, config: Section) -> None:

@@ -49,6 +49,7 @@ class ItemKnn:
     """
 
     name: ClassVar[str] = "item_knn"
+    reads_features: ClassVar[bool] = False
     Config: ClassVar[type[Section]] = ItemKnnConfig
 
     def __init__(self, config: Section) -> None:

@@ -14,6 +14,7 @@ its content, also where it is part of a support."""
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 PERSONALISED: Mode = "personalised"
+COLLABORATIVE: Mode = "collaborative"
 
 
 @runtime_checkable
@@ -33,7 +34,8 @@ def in_mode(learner: Learner, mode: str) -> Learner:
     """A fitted learner that listens to the signals of ``mode`` alone.
 
     Args:
-        learner: Any learner; every one answers ``personalised``, which changes nothing.
+        learner: Any learner; every one answers ``personalised``, which changes nothing, and one
+            whose class says ``reads_features = False`` answers ``collaborative`` likewise.
         mode: One of :data:`MODES`.
 
     Raises:
@@ -48,6 +50,8 @@ def in_mode(learner: Learner, mode: str) -> Learner:
             next_step=f"ask for mode={PERSONALISED!r}, which uses all that the model knows",
         )
     if known == PERSONALISED:
+        return learner
+    if known == COLLABORATIVE and not getattr(learner, "reads_features", True):
         return learner
     if not isinstance(learner, ModalLearner):
         raise ModelError(

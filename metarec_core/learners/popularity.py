@@ -24,6 +24,7 @@ class Popularity:
     """
 
     name: ClassVar[str] = "popularity"
+    reads_features: ClassVar[bool] = False
     Config: ClassVar[type[Section]] = PopularityConfig
 
     def __init__(self, config: Section) -> None:

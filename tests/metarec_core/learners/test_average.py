@@ -9,10 +9,12 @@ from pydantic import ValidationError
 
 from metarec_core.episodes.sampling import full_support
 from metarec_core.episodes.types import TaskData, ValueScale
+from metarec_core.errors import ModelError
 from metarec_core.learners.average import Average, AverageConfig
 from metarec_core.learners.base import FitContext, Learner
 from metarec_core.learners.bias import Bias, BiasConfig
 from metarec_core.learners.item_knn import ItemKnnConfig
+from metarec_core.learners.modes import in_mode
 from metarec_core.schema import Feedback
 from metarec_core.section import Section
 
@@ -179,3 +181,32 @@ def test_a_refit_keeps_what_was_learned_on_the_held_out(
     same = {name for name in before if torch.equal(before[name], after[name])}
     assert {name for name in before if name.startswith(("lists.", "values."))} <= same
     assert "0.log_counts" not in same
+
+
+def test_in_a_mode_those_members_speak_that_have_it(
+    train_data: TaskData, validation_data: TaskData, test_data: TaskData, fit
+) -> None:
+    average = fit("average", train_data, validation_data)
+    support = full_support(test_data, np.arange(test_data.n_users))
+    featureless = replace(support, user_features=torch.zeros_like(support.user_features))
+
+    assert in_mode(average, "personalised") is average
+    collaborative = in_mode(average, "collaborative")
+    assert [member.name for member in collaborative.members] == [
+        "popularity",
+        "bias",
+        "item_knn",
+        "amortised",
+    ]
+    seen, blind = (collaborative.adapt(each) for each in (support, featureless))
+    assert torch.equal(seen.scores(), blind.scores())
+    assert not torch.equal(average.adapt(support).scores(), average.adapt(featureless).scores())
+    # Of those that predict values bias alone is left: the mixture is that one.
+    bias = average.members[1].learner.adapt(support)
+    assert torch.allclose(seen.mean_var()[0], bias.mean_var()[0].double(), atol=1e-5)
+
+    content = in_mode(average, "content")
+    assert [member.name for member in content.members] == ["amortised"]
+    assert content.adapt(support).mean_var()[0].isnan().all()
+    with pytest.raises(ModelError, match="a mode that one of its members has: popularity"):
+        in_mode(fitted(train_data, validation_data, ("popularity",)), "content")

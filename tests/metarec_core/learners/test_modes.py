@@ -3,6 +3,7 @@
 import pytest
 
 from metarec_core.errors import ModelError
+from metarec_core.learners.gaussian import Gaussian
 from metarec_core.learners.modes import MODES, in_mode
 from metarec_core.learners.popularity import Popularity
 
@@ -14,8 +15,15 @@ def test_every_learner_has_all_its_signals() -> None:
 
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "personalised"])
 def test_a_learner_without_modes_refuses_others(mode: str) -> None:
-    with pytest.raises(ModelError, match=f"learner popularity: found '{mode}'.*ask without mode"):
-        in_mode(Popularity(Popularity.Config()), mode)
+    with pytest.raises(ModelError, match=f"learner gaussian: found '{mode}'.*ask without mode"):
+        in_mode(Gaussian(Gaussian.Config()), mode)
+
+
+def test_interactions_alone_are_all_that_some_learners_read() -> None:
+    learner = Popularity(Popularity.Config())
+    assert in_mode(learner, "collaborative") is learner
+    with pytest.raises(ModelError, match="learner popularity: found 'content'"):
+        in_mode(learner, "content")
 
 
 def test_an_unknown_mode_is_named() -> None:
