@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import StrEnum
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from metarec_core.config.tree import Config
@@ -35,7 +36,7 @@ def _lines(section: BaseModel, depth: int) -> Iterator[str]:
 
 
 def _scalar(value: Any) -> str:
-    plain = list(value) if isinstance(value, tuple) else value
+    plain = TypeAdapter(type(value)).dump_python(value, mode="json")
     text: str = yaml.safe_dump(plain, default_flow_style=True, width=10_000)
     return text.removesuffix("...\n").strip()
 
@@ -49,6 +50,8 @@ def _bounds(field: FieldInfo) -> str:
         if getattr(rule, name, None) is not None
     ]
     choices = getattr(field.annotation, "__args__", ())
+    if isinstance(field.annotation, type) and issubclass(field.annotation, StrEnum):
+        choices = tuple(field.annotation)
     if choices and all(isinstance(choice, str) for choice in choices):
-        found.append(" | ".join(choices))
+        found.append(" | ".join(map(str, choices)))
     return ", ".join(found)
