@@ -9,6 +9,8 @@ from metarec_core.reporting.markdown import block, escape
 from metarec_core.reporting.titles import metric_title
 
 LOWER = frozenset({"mae", "rmse", "nll", "ece"})
+LEVELS = {"coverage_50": 0.5, "coverage_90": 0.9}
+"""Metrics with a level to be at."""
 _COSTS = ("fit_seconds", "adapt_seconds", "tasks_per_second")
 
 Place = tuple[str, int | None]
@@ -52,8 +54,10 @@ def metric_lines(document: Mapping[str, Any], metric: str) -> list[str]:
         own_rows = {(row["state"], row["k"]): row for row in rows if row["learner"] == learner}
         cells = [_figure(own_rows[place]) if place in own_rows else "" for place in places]
         body.append([learner, *cells])
-    better = "lower is better" if metric in LOWER else "higher is better"
-    lines = [f"{metric_title(metric)} ({better})", *_aligned([["", *_heads(places)], *body])]
+    lines = [
+        f"{metric_title(metric)} ({better(metric)})",
+        *_aligned([["", *_heads(places)], *body]),
+    ]
     return lines + list(_differences(rows, places, document["challengers"]))
 
 
@@ -91,6 +95,13 @@ def benchmark_report(
         ),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def better(metric: str) -> str:
+    """Which way a metric is good, in words."""
+    if metric in LEVELS:
+        return f"nearest to {LEVELS[metric]:.0%} is best"
+    return "lower is better" if metric in LOWER else "higher is better"
 
 
 def is_whole(row: Row) -> bool:

@@ -13,7 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from metarec_core.reporting.benchmark import LOWER, Row, is_whole, places_of, standing
+from metarec_core.reporting.benchmark import (
+    LEVELS,
+    LOWER,
+    Row,
+    better,
+    is_whole,
+    places_of,
+    standing,
+)
 from metarec_core.reporting.figures import (
     COLOURS,
     MARKERS,
@@ -29,7 +37,7 @@ from metarec_core.schema import SEGMENT_BANDS
 _TWO_SIDED_95 = 1.96
 _GREY = "#9A9A9A"
 _BANDS = [name for _, name in SEGMENT_BANDS]
-_CALIBRATION = {"coverage_50": 0.5, "coverage_90": 0.9, "ece": None}
+_CALIBRATION: Mapping[str, float | None] = {**LEVELS, "ece": None}
 _TOLERATED = 0.02
 _INSTANT = 1e-2
 """Seconds below which nobody cares."""
@@ -113,7 +121,7 @@ def accuracy_against_time(document: Mapping[str, Any], headline: Sequence[str]) 
     colours = _colours(document)
     figure, (axes,) = canvas(1, width=8.0, height=4.8)
     axes.set_xlabel("wall seconds to fit, a study (log)")
-    axes.set_ylabel(f"mean over all places, {_better(metric)}", color=QUIET)
+    axes.set_ylabel(f"mean over all places, {better(metric)}", color=QUIET)
     axes.set_xscale("log")
     spots = _spots(document, metric)
     best = max((value for _, (_, value) in spots), default=0.0)
@@ -236,7 +244,7 @@ def _accuracy(axes: Axes, document: Mapping[str, Any], state: str, metric: str) 
     _focus(axes, rows, best, ours, metric)
     axes.set_xticks(range(len(places)), places)
     axes.set_xlabel("support size (interactions known)")
-    axes.set_ylabel(f"{metric_title(metric)}, {_better(metric)}", color=QUIET)
+    axes.set_ylabel(f"{metric_title(metric)}, {better(metric)}", color=QUIET)
     axes.grid(axis="x", visible=False)
     heading(axes, f"{state}\n{standing(document, state, metric)}")
 
@@ -288,7 +296,3 @@ def _colours(document: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
 
 def _marker(place: int) -> str:
     return "ov^<>sdph*"[place % 10]
-
-
-def _better(metric: str) -> str:
-    return "lower is better" if metric in LOWER else "higher is better"

@@ -114,6 +114,9 @@ def test_failures_and_costs_are_told(document: dict[str, Any]) -> None:
     assert "left out: ease (seed 1): too many items" in text
     assert "tasks/s" in text
     assert "5-9" not in text
+    assert metric_lines(document, "coverage_90")[0] == (
+        "90% interval coverage (nearest to 90% is best)"
+    )
     report = benchmark_report(document, ("ndcg_at_10", "mae"), ["accuracy.png"])
     assert "![accuracy.png](accuracy.png)" in report
     assert "ahead: gaussian k=1" in report
