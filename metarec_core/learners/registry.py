@@ -11,6 +11,7 @@ from metarec_core.errors import ConfigError
 from metarec_core.learners.base import Learner
 from metarec_core.learners.bias import Bias
 from metarec_core.learners.gaussian import Gaussian
+from metarec_core.learners.maml import Maml
 from metarec_core.learners.popularity import Popularity
 from metarec_core.section import Section
 
@@ -20,6 +21,7 @@ LEARNERS: Mapping[str, type[Learner]] = {
         Popularity,
         Bias,
         Gaussian,
+        Maml,
     )
 }
 

@@ -20,6 +20,12 @@ SMALL = {
         "hidden": 8,
         "loop": {"epochs": 3, "batch_tasks": 32},
     },
+    "maml": {
+        "item_dim": 4,
+        "exposure_dim": 6,
+        "hidden": 8,
+        "loop": {"epochs": 3, "batch_tasks": 32},
+    },
 }
 """Settings under which a learner fits in a second or two; others run with their defaults."""
 
