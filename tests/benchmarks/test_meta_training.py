@@ -18,12 +18,14 @@ def test_it_compares_every_variant_with_its_loop_and_times_the_gaussian(
     *table, last = capsys.readouterr().out.splitlines()
     rows = json.loads(last)["rows"]
     assert [row["variant"] for row in rows] == [*map(str, Variant), None]
-    assert len(table) == len(rows) + 2
+    assert len(table) == len(rows) + 3
     for row in rows[:-1]:
         assert row["tasks_per_second"] > 0
         assert row["speed_up"] == row["tasks_per_second"] / row["loop_tasks_per_second"]
         assert row["apart"] < 1e-4
     assert (rows[-1]["learner"], rows[-1]["speed_up"]) == ("gaussian", None)
+    assert rows[-1]["tasks_per_second"] > 0
+    assert rows[-1]["tasks_per_processor_second"] > 0
 
 
 def test_unlike_gradients_give_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
