@@ -30,6 +30,7 @@ SHORT = {
     "amortised": {"dim": 4, "hidden": 4, "loop": {"epochs": 2}},
     "content": {"dim": 4, "hidden": 4, "loop": {"epochs": 2}},
     "gaussian": {"taste_dim": 3, "exposure_dim": 3, "hidden": 4, "loop": {"epochs": 2}},
+    "maml": {"item_dim": 3, "exposure_dim": 3, "hidden": 4, "loop": {"epochs": 1}},
 }
 
 
