@@ -25,13 +25,17 @@ from metarec_core.learners.base import FitContext
 from metarec_core.learners.registry import LEARNERS
 
 CONFIG = EpisodesConfig(min_tasks=2)
-CONTEXT = FitContext(seed=3, device=torch.device("cpu"))
 SHORT = {
     "amortised": {"dim": 4, "hidden": 4, "loop": {"epochs": 2}},
     "content": {"dim": 4, "hidden": 4, "loop": {"epochs": 2}},
     "gaussian": {"taste_dim": 3, "exposure_dim": 3, "hidden": 4, "loop": {"epochs": 2}},
     "maml": {"item_dim": 3, "exposure_dim": 3, "hidden": 4, "loop": {"epochs": 1}},
 }
+CONTEXT = FitContext(
+    seed=3,
+    device=torch.device("cpu"),
+    settings={name: LEARNERS[name].Config.model_validate(own) for name, own in SHORT.items()},
+)
 
 
 def prepare(dataset, out: Path) -> tuple[Tasks, Path]:
