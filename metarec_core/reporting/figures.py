@@ -29,6 +29,8 @@ _STYLES = ("-", "--", "-.", ":", "-", "--", "-.")
 TEXT, QUIET, _GRID = "#222222", "#666666", "#DDDDDD"
 _TWO_SIDED_95 = 1.96
 _MAX_COLUMNS = 3
+_MOST_BARS = 4
+"""Learners in a figure that still all have bars."""
 
 
 def accuracy_figure(
@@ -37,7 +39,8 @@ def accuracy_figure(
     """Each learner's metrics by support size, one panel a metric.
 
     Bars span 1.96 standard errors over users on either side: they show how sure a learner's
-    figure is; they overlap even where a paired comparison is clear.
+    figure is; they overlap even where a paired comparison is clear. The challenger, the last
+    learner, is drawn in black over the others.
 
     Args:
         summary: The long frame of ``summarise``.
@@ -188,17 +191,24 @@ def _lines_by_size(axes: Axes, summary: pl.DataFrame, metric: str) -> None:
         own = rows.filter((pl.col("learner") == learner) & pl.col("value").is_not_null())
         if own.is_empty():
             continue
-        # A step aside keeps the bars of different learners apart.
-        aside = (place - (len(learners) - 1) / 2) * 0.06
+        # A step aside keeps the bars of different learners apart. Of many learners only the
+        # challenger, the last, has bars: nobody could read the others'.
+        last = place == len(learners) - 1
+        many = len(learners) > _MOST_BARS
+        aside = 0.0 if many else (place - (len(learners) - 1) / 2) * 0.06
+        spread = (own["se"].fill_null(0.0) * _TWO_SIDED_95).to_list()
+        again = place // (len(COLOURS) - 1) % 2 == 1
         axes.errorbar(
             [sizes.index(size) + aside for size in own[Columns.SUPPORT_SIZE]],
             own["value"].to_list(),
-            yerr=(own["se"].fill_null(0.0) * _TWO_SIDED_95).to_list(),
+            yerr=None if many and not last else spread,
             label=learner,
-            color=COLOURS[place % len(COLOURS)],
-            marker=MARKERS[place % len(MARKERS)],
-            linestyle=_STYLES[place % len(_STYLES)],
-            linewidth=1.8,
+            color=COLOURS[-1] if last else COLOURS[place % (len(COLOURS) - 1)],
+            marker=MARKERS[-1] if last else MARKERS[place % (len(MARKERS) - 1)],
+            markerfacecolor="white" if again and not last else None,
+            linestyle="-" if last else _STYLES[(place + again) % len(_STYLES)],
+            linewidth=2.6 if last else 1.6,
+            zorder=3 if last else 2,
             markersize=6,
             elinewidth=1.2,
             capsize=2.5,
