@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from metarec_core.learners.average import Average, AverageConfig
 from metarec_core.learners.registry import LearnerSettings, learner_names
 from metarec_core.section import Section
 
@@ -93,17 +94,7 @@ class TrainingConfig(Section):
     """Which learners are trained, and on what."""
 
     learners: tuple[str, ...] = Field(
-        (
-            "popularity",
-            "bias",
-            "item_knn",
-            "ease",
-            "ials",
-            "blr",
-            "gaussian",
-            "amortised",
-            "average",
-        ),
+        (*AverageConfig().members, Average.name),
         min_length=1,
     )
     """Learners to train, by name; the last one is the challenger, the others its baselines."""
