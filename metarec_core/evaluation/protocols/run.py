@@ -48,7 +48,7 @@ class Timing:
     Attributes:
         learner: Its name.
         study: The study's name.
-        fit_seconds: Wall time of fitting, refit included.
+        fit_seconds: Wall time of fitting, refit and the fits of its members included.
         adapt_seconds: Wall time of adapting to all test tasks, ranking and measuring them.
         tasks: Test tasks.
         facts: What fitting reported.
@@ -124,8 +124,7 @@ def run_studies(
             reference.name: partial(_fit_reference, reference, study)
             for reference in study.references
         }
-        first: dict[str, Learner] = {}
-        again: dict[str, Learner] = {}
+        first, again = Lent(), Lent()
         for name, config in learners.items():
             context = FitContext(
                 seed=study.seed,
@@ -165,26 +164,51 @@ class _Fitted:
     chosen: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Lent(Mapping[str, Learner]):
+    """Learners that are fitted, lent to those made of others: who takes one pays for its fit.
+
+    A learner made of others would otherwise seem to cost nothing but their weights.
+    """
+
+    def __init__(self) -> None:
+        self._fitted: dict[str, tuple[Learner, float]] = {}
+        self._taken: set[str] = set()
+
+    def __getitem__(self, name: str) -> Learner:
+        learner, _ = self._fitted[name]
+        self._taken.add(name)
+        return learner
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fitted)
+
+    def __len__(self) -> int:
+        return len(self._fitted)
+
+    def put(self, name: str, learner: Learner, seconds: float) -> float:
+        """Keep a learner; returns what it cost, those it has taken included."""
+        seconds += sum(self._fitted[taken][1] for taken in self._taken)
+        self._taken.clear()
+        self._fitted[name] = (learner, seconds)
+        return seconds
+
+
 def _fit(
-    name: str,
-    config: Section,
-    study: Study,
-    context: FitContext,
-    first: dict[str, Learner],
-    again: dict[str, Learner],
+    name: str, config: Section, study: Study, context: FitContext, first: Lent, again: Lent
 ) -> _Fitted:
     """Fit, and refit where the study asks; both are left for learners that are made of others."""
     started = time.perf_counter()
     learner, facts, chosen = fit_learner(
         name, config, study.train, study.validation, replace(context, fitted=first)
     )
-    first[name] = learner
+    seconds = first.put(name, learner, time.perf_counter() - started)
     if study.refit is not None:
+        started = time.perf_counter()
         config = config.changed(chosen)
         refit = replace(context, fitted=again, earlier=learner)
         learner, facts, _ = fit_learner(name, config, study.refit, study.validation, refit)
-        again[name] = learner
-    return _Fitted(learner, time.perf_counter() - started, facts, chosen)
+        seconds += again.put(name, learner, time.perf_counter() - started)
+    return _Fitted(learner, seconds, facts, chosen)
 
 
 def _fit_reference(reference: Reference, study: Study) -> _Fitted:

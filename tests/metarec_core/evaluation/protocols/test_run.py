@@ -13,7 +13,7 @@ from metarec_core.evaluation.protocols import p2, run
 from metarec_core.evaluation.protocols.corpus import Corpus
 from metarec_core.evaluation.protocols.document import document, user_lists
 from metarec_core.evaluation.protocols.references import Random
-from metarec_core.evaluation.protocols.run import Results, run_studies
+from metarec_core.evaluation.protocols.run import Lent, Results, run_studies
 from metarec_core.evaluation.protocols.study import Study
 from metarec_core.evaluation.protocols.table import rows
 from metarec_core.learners.base import FitContext, FitReport
@@ -176,3 +176,16 @@ def test_chance_is_the_same_again(study: Study) -> None:
         for _ in range(2)
     )
     assert all(a.equals(b) for a, b in zip(first.frames, second.frames, strict=True))
+
+
+def test_who_is_made_of_others_pays_for_their_fits() -> None:
+    lent = Lent()
+    popularity = Popularity(Popularity.Config())
+
+    assert lent.put("popularity", popularity, 2.0) == 2.0
+    assert lent.put("bias", popularity, 3.0) == 3.0
+    assert lent.get("popularity") is popularity
+    assert lent.get("nobody") is None
+    assert lent.put("average", popularity, 1.0) == 3.0
+    assert lent.put("ease", popularity, 1.0) == 1.0
+    assert set(lent) == {"popularity", "bias", "average", "ease"}
