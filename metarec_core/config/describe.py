@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import Enum
 from typing import Any
 
 import yaml
@@ -36,6 +37,7 @@ def _lines(section: BaseModel, depth: int) -> Iterator[str]:
 
 def _scalar(value: Any) -> str:
     plain = list(value) if isinstance(value, tuple) else value
+    plain = plain.value if isinstance(plain, Enum) else plain
     text: str = yaml.safe_dump(plain, default_flow_style=True, width=10_000)
     return text.removesuffix("...\n").strip()
 
@@ -48,7 +50,10 @@ def _bounds(field: FieldInfo) -> str:
         for name, sign in signs.items()
         if getattr(rule, name, None) is not None
     ]
-    choices = getattr(field.annotation, "__args__", ())
+    kind = field.annotation
+    choices = getattr(kind, "__args__", ())
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        choices = tuple(member.value for member in kind)
     if choices and all(isinstance(choice, str) for choice in choices):
         found.append(" | ".join(choices))
     return ", ".join(found)
