@@ -6,6 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from metarec_core.config import Config, load_config, parse_config
+from metarec_core.config.describe import describe_settings
 from metarec_core.errors import ConfigError
 
 
@@ -65,6 +66,14 @@ def fields(model: type[BaseModel], path: str = ""):
 @pytest.mark.parametrize(("name", "field"), list(fields(Config)))
 def test_every_setting_is_described(name: str, field) -> None:
     assert field.description, name
+
+
+def test_the_described_tree_is_the_tree(tmp_path: Path) -> None:
+    file = tmp_path / "all.yaml"
+    changed = Config().changed({"learners": {"maml": {"variant": "anil"}}})
+    file.write_text(describe_settings(changed))
+    assert load_config(file) == changed
+    assert "[maml | fomaml | anil | reptile]" in file.read_text()
 
 
 def test_settings_are_frozen() -> None:
