@@ -134,6 +134,36 @@ def benchmark(
 
 
 @app.command()
+def transfer(
+    source: Annotated[str | None, typer.Option("--from", help="Dataset that teaches.")] = None,
+    target: Annotated[str | None, typer.Option("--to", help="Dataset that is started.")] = None,
+    place: Annotated[
+        str | None, typer.Option("--data", help="Directory with a folder a dataset.")
+    ] = None,
+    fractions: Annotated[
+        str | None, typer.Option(help="Shares of the target's users, separated by commas.")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, separated by commas.")] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start a learner from what another dataset taught, and compare with learning from scratch."""
+    words = {"source": source, "target": target, "data": place}
+    given = {name: word and json.dumps(word) for name, word in words.items()}
+    given |= {"fractions": fractions and f"[{fractions}]", "seeds": seeds and f"[{seeds}]"}
+    settings = [f"transfer.{name}={value}" for name, value in given.items() if value]
+    status = _run_flow("transfer", config, [*(overrides or []), *settings], None, as_json)
+    found = Path(str(status.paths.transfer))
+    if as_json:
+        # On one line, so that it is the last one.
+        typer.echo(json.dumps(json.loads((found / "transfer.json").read_text("utf-8"))))
+        return
+    typer.echo((found / "transfer.txt").read_text(encoding="utf-8"))
+    _finish(status, as_json)
+
+
+@app.command()
 def show(
     user: Annotated[str, typer.Argument(help="A user's id.")],
     run_date: RunDate = None,

@@ -68,6 +68,7 @@ class RunPaths(BaseModel):
     summary: str | None = None
     data_docs: str | None = None
     benchmark: str | None = None
+    transfer: str | None = None
     mlflow: str | None = None
     prefect: str | None = None
 
