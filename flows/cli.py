@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metarec_core.errors import MetarecError, ServiceError
+from flows import studies
+from flows.command import AsJson, ConfigFile, Overrides, RunDate, describe, finish, report, run_flow
+from metarec_core.errors import MetarecError
 from metarec_core.home import Home
 
 if TYPE_CHECKING:
-    from metarec_core.reporting.status import RunStatus
+    pass
 
 app = typer.Typer(
     help="Nightly meta-learned recommendations for users with a handful of interactions.",
@@ -29,20 +25,7 @@ app = typer.Typer(
 data = typer.Typer(help="Datasets: what is known, what is fetched.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="YAML file with any part of the settings tree.")
-]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", help="A setting, such as training.threads=1.")
-]
-RunDate = Annotated[
-    datetime | None,
-    typer.Option("--date", formats=["%Y-%m-%d"], help="Run date; today by default."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-
 DEMO_DATASET = "ml-100k"
-_STARTED = time.perf_counter()
 
 
 def main() -> None:
@@ -51,15 +34,8 @@ def main() -> None:
     try:
         app()
     except MetarecError as error:
-        _report(error)
+        report(error)
         raise SystemExit(error.exit_code) from None
-
-
-def _report(error: MetarecError) -> None:
-    if "--json" in sys.argv:
-        body = {"kind": type(error).__name__, "message": str(error)}
-        typer.echo(json.dumps({"error": body}, indent=2))
-    typer.echo(f"error: {error}", err=True)
 
 
 @app.command()
@@ -71,10 +47,10 @@ def demo(overrides: Overrides = None, as_json: AsJson = False) -> None:
     home = Home.from_environment().ensure()
     fetch(load_descriptor(DEMO_DATASET), home)
     settings = [f"dataset.name={DEMO_DATASET}", *(overrides or [])]
-    status = _run_flow("nightly", None, settings, None, as_json)
+    status = run_flow("nightly", None, settings, None, as_json)
     if not as_json:
         typer.echo("\nNext: 'metarec show 1' prints a list, 'make up' starts the servers.")
-    _finish(status, as_json)
+    finish(status, as_json)
 
 
 @app.command()
@@ -89,7 +65,7 @@ def run(
 ) -> None:
     """Run a night now: validate, clean, train, gate, recommend."""
     flow = "train" if train_only else "nightly"
-    _finish(_run_flow(flow, config, overrides, run_date, as_json), as_json)
+    finish(run_flow(flow, config, overrides, run_date, as_json), as_json)
 
 
 @app.command()
@@ -100,58 +76,11 @@ def recommend(
     as_json: AsJson = False,
 ) -> None:
     """Publish fresh lists from the present champion; train nothing."""
-    _finish(_run_flow("recommend", config, overrides, run_date, as_json), as_json)
+    finish(run_flow("recommend", config, overrides, run_date, as_json), as_json)
 
 
-@app.command()
-def benchmark(
-    protocol: Annotated[
-        str | None, typer.Option(help="p1 to p5; see 'metarec config', section benchmark.")
-    ] = None,
-    place: Annotated[
-        str | None, typer.Option("--data", help="Directory with a folder a dataset.")
-    ] = None,
-    learners: Annotated[
-        str | None, typer.Option(help="Names, separated by commas; all by default.")
-    ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds, separated by commas.")] = None,
-    config: ConfigFile = None,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-) -> None:
-    """Compare learners with published figures and with baselines, by a protocol."""
-    given = {"protocol": protocol, "data": place and json.dumps(place)}
-    given |= {"learners": learners and f"[{learners}]", "seeds": seeds and f"[{seeds}]"}
-    settings = [f"benchmark.{name}={value}" for name, value in given.items() if value]
-    status = _run_flow("benchmark", config, [*(overrides or []), *settings], None, as_json)
-    found = Path(str(status.paths.benchmark))
-    if as_json:
-        # On one line, so that it is the last one.
-        typer.echo(json.dumps(json.loads((found / "benchmark.json").read_text("utf-8"))))
-        return
-    typer.echo((found / "benchmark.txt").read_text(encoding="utf-8"))
-    _finish(status, as_json)
-
-
-@app.command()
-def tune(
-    learner: Annotated[str | None, typer.Option(help="Whose settings are sought.")] = None,
-    trials: Annotated[int | None, typer.Option(help="Trials of the study in all.")] = None,
-    metric: Annotated[str | None, typer.Option(help="ndcg_at_10 or mae.")] = None,
-    config: ConfigFile = None,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-) -> None:
-    """Search for better settings of a learner; write them as a file that 'run --config' takes."""
-    given = {"learner": learner, "trials": trials, "metric": metric}
-    settings = [f"tune.{name}={value}" for name, value in given.items() if value is not None]
-    status = _run_flow("tune", config, [*(overrides or []), *settings], None, as_json)
-    found = Path(str(status.paths.tuning))
-    if as_json:
-        typer.echo(json.dumps(json.loads((found / "tuning.json").read_text("utf-8"))))
-        return
-    typer.echo((found / "tuning.txt").read_text(encoding="utf-8"))
-    _finish(status, as_json)
+for study in (studies.benchmark, studies.tune, studies.transfer):
+    app.command()(study)
 
 
 @app.command()
@@ -182,7 +111,7 @@ def status(
     from metarec_core.reporting.status import load_status
 
     found = load_status(Home.from_environment(), run_id)
-    typer.echo(found.model_dump_json(indent=2) if as_json else _describe(found))
+    typer.echo(found.model_dump_json(indent=2) if as_json else describe(found))
 
 
 @app.command()
@@ -246,92 +175,6 @@ def fetch_dataset(
 
     place = fetch(load_descriptor(name), Home.from_environment().ensure(), wheel=wheel)
     typer.echo(f"{name} is at {place}")
-
-
-def _run_flow(
-    name: str,
-    file: Path | None,
-    overrides: list[str] | None,
-    run_date: datetime | None,
-    as_json: bool,
-) -> RunStatus:
-    """Run a flow in this process, in the servers of 'make up' if they run."""
-    from metarec_core.config import parse_config, read_tree
-
-    home = Home.from_environment()
-    day = run_date.date() if run_date else None
-    given = read_tree(file, overrides or [])
-    _use_running_services(home)
-    try:
-        home.ensure()
-        config = parse_config(given)
-    except MetarecError as error:
-        from flows.refused import record_refusal
-
-        _report(error)
-        try:
-            record_refusal(name, given, day, home)
-        except ServiceError as unrecorded:
-            typer.echo(f"The refused run is not recorded. {unrecorded}", err=True)
-        raise SystemExit(error.exit_code) from None
-    with _stdout_for_json_only(as_json):
-        from flows.start import load_flow
-
-        flow = load_flow(name, home)
-        from tasks.night import command_started
-
-        command_started.set(_STARTED)
-        return flow(config, day)
-
-
-def _use_running_services(home: Home) -> None:
-    from flows.services import status as services
-
-    running = {name: one for name, one in services(home).items() if one.state == "running"}
-    if "prefect" in running:
-        os.environ.setdefault("PREFECT_API_URL", f"{running['prefect'].url}/api")
-    if "mlflow" in running:
-        os.environ.setdefault("MLFLOW_TRACKING_URI", str(running["mlflow"].url))
-
-
-@contextmanager
-def _stdout_for_json_only(as_json: bool) -> Iterator[None]:
-    """With --json whatever libraries write to standard output goes to standard error."""
-    if not as_json:
-        yield
-        return
-    sys.stdout.flush()
-    saved = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(saved, 1)
-        os.close(saved)
-
-
-def _finish(status: RunStatus, as_json: bool) -> None:
-    typer.echo(status.model_dump_json(indent=2) if as_json else f"\n{_describe(status)}")
-
-
-def _describe(status: RunStatus) -> str:
-    head = f"Run {status.run_id} ({status.flow} on {status.dataset}): {status.state}"
-    lines = [f"{head} in {status.seconds:.0f} s, {status.overhead_seconds:.0f} s of it overhead"]
-    for stage in status.stages:
-        rows = "" if stage.rows_out is None else f"{stage.rows_in} -> {stage.rows_out} rows"
-        state = "reused" if stage.reused else stage.state
-        lines.append(f"  {stage.name:16} {state:10} {stage.seconds:7.1f} s  {rows}")
-    if status.gate:
-        lines.append(f"Gate: {status.gate.verdict}. {status.gate.reason}")
-    if status.champion:
-        lines.append(f"Champion: version {status.champion.version} ({status.champion.learner})")
-    lines += [f"Warning: {warning}" for warning in status.warnings]
-    if status.error:
-        lines.append(f"Error in {status.error.stage or 'the run'}: {status.error.message}")
-    places: dict[str, Any] = status.paths.model_dump(exclude_none=True)
-    lines += [f"  {name:10} {place}" for name, place in places.items()]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

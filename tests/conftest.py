@@ -210,3 +210,45 @@ def small_ml_1m(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("data")
     _write_ml_1m(place / "ml-1m")
     return place
+
+
+def _write_pair(place: Path) -> Path:
+    """``ml-1m`` and ``ml-latest-small``: the same films, partly, and the same tastes."""
+    rng = np.random.default_rng(6)
+    titles = [f"Film {film} ({1960 + film % 40})" for film in range(80)]
+    genre, quality = rng.integers(0, 3, 80), rng.normal(0.0, 0.5, 80)
+    tables = {}
+    for name, films, n_users in (("ml-1m", range(60), 70), ("ml-latest-small", range(20, 80), 60)):
+        taste = rng.normal(0.0, 0.8, (n_users, 3))
+        rows = [
+            (user + 1, int(film) + 1, int(np.clip(round(mean + rng.normal(0.0, 0.7)), 1, 5)), 10**9)
+            for user in range(n_users)
+            for film in rng.choice(films, 30, replace=False)
+            for mean in (3.9 + quality[film] + taste[user, genre[film]],)
+        ]
+        tables[name] = (films, n_users, rows)
+        (place / name).mkdir(parents=True)
+    films, n_users, rows = tables["ml-1m"]
+    schema = ["user_id", "item_id", "rating", "timestamp"]
+    pl.DataFrame(rows, schema=schema, orient="row").write_parquet(place / "ml-1m/ratings.parquet")
+    users = [f"{user + 1}::{'MF'[user % 2]}::25::{user % 4}::9{user}" for user in range(n_users)]
+    (place / "ml-1m/users.dat").write_text("\n".join(users) + "\n", encoding="utf-8")
+    lines = [f"{film + 1}::{titles[film]}::{GENRES[genre[film]]}" for film in films]
+    (place / "ml-1m/movies.dat").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    films, _, rows = tables["ml-latest-small"]
+    schema = ["userId", "movieId", "rating", "timestamp"]
+    pl.DataFrame(rows, schema=schema, orient="row").write_csv(place / "ml-latest-small/ratings.csv")
+    pl.DataFrame(
+        {
+            "movieId": [film + 1 for film in films],
+            "title": [titles[film] for film in films],
+            "genres": [GENRES[genre[film]] for film in films],
+        }
+    ).write_csv(place / "ml-latest-small/movies.csv")
+    return place
+
+
+@pytest.fixture(scope="session")
+def small_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with two small sets of films that share 40 films, genres and tastes."""
+    return _write_pair(tmp_path_factory.mktemp("pair"))

@@ -11,6 +11,7 @@ from metarec_core.config.tree import (
     RecommendConfig,
     RetentionConfig,
     TrainingConfig,
+    TransferConfig,
     TuneConfig,
     ValidationConfig,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "RetentionConfig",
     "Section",
     "TrainingConfig",
+    "TransferConfig",
     "TuneConfig",
     "ValidationConfig",
     "load_config",

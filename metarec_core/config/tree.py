@@ -205,6 +205,65 @@ class TuneConfig(Section):
         return name
 
 
+class TransferConfig(Section):
+    """How one dataset starts the learner of another (metarec transfer)."""
+
+    source: str = Field("ml-1m", min_length=1, max_length=200)
+    """Dataset that teaches: name of a bundled descriptor or path of one in YAML."""
+
+    target: str = Field("ml-latest-small", min_length=1, max_length=200)
+    """Dataset that is started."""
+
+    data: str = Field("../shared/data", min_length=1, max_length=4096)
+    """Directory with a folder a dataset, named like it."""
+
+    learner: Literal["amortised", "content"] = "amortised"
+    """Learner that is fitted on both; its settings are those of ``learners``."""
+
+    fractions: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = Field(
+        (0.05, 0.1, 0.25, 1.0), min_length=1, max_length=20
+    )
+    """Shares of the target's users, the test users aside, that are learned from."""
+
+    seeds: tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...] = Field(
+        (1, 2, 3), min_length=1, max_length=50
+    )
+    """Seeds of the draw of those users, of the test users' supports, and of the learners."""
+
+    match_items: bool = True
+    """Whether an item of the same title (without case, accents, punctuation) is the same item:
+    also judged without it."""
+
+    learning_rate: float = Field(0.3, gt=0.0, le=1.0)
+    """Largest step size of a started learner, as a share of the learner's own."""
+
+    epochs: int = Field(20, ge=1, le=10_000)
+    """Epochs of a started learner; from scratch it has its own."""
+
+    popularity_users: float = Field(10.0, ge=0.0, le=1e6)
+    """Users of the target that the choices of all source users count for in popularity."""
+
+    test_fraction: float = Field(0.2, gt=0.0, lt=0.9)
+    """Share of the target's users who judge, by a hash of their ids: the same ones always."""
+
+    validation_fraction: float = Field(0.2, gt=0.0, lt=0.9)
+    """Share of the users that are learned from who choose the epoch, at least three."""
+
+    min_item_interactions: int = Field(5, ge=1, le=1000)
+    """Items of the target with fewer interactions, test users aside, are not ranked."""
+
+    support_sizes: tuple[Annotated[int, Field(ge=0, le=100)], ...] = Field(
+        (1, 5, 10), min_length=1, max_length=20
+    )
+    """How many positives of a test user are known; as many as the most are reserved."""
+
+    resamples: int = Field(2000, ge=100, le=100_000)
+    """Bootstrap resamples of the test users."""
+
+    confidence: float = Field(0.95, gt=0.5, lt=1.0)
+    """Level of the paired intervals."""
+
+
 class RetentionConfig(Section):
     """What is kept of old nights."""
 
@@ -237,5 +296,7 @@ class Config(Section):
     """Comparison of learners, on request; the night does not read it."""
     tune: TuneConfig = TuneConfig()
     """Search for better settings of a learner, on request; the night does not read it."""
+    transfer: TransferConfig = TransferConfig()
+    """One dataset starts the learner of another, on request; the night does not read it."""
     retention: RetentionConfig = RetentionConfig()
     """What is kept."""

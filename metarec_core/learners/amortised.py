@@ -21,9 +21,11 @@ from metarec_core.learners.amortised_net import (
     NetSizes,
     Preference,
 )
+from metarec_core.learners.amortised_start import begin
 from metarec_core.learners.amortised_training import DropRates, Objective, Top, calibrate, describe
 from metarec_core.learners.base import FitContext, FitReport
 from metarec_core.learners.modes import PERSONALISED, Mode
+from metarec_core.learners.transfer import Start
 from metarec_core.schema import Feedback
 from metarec_core.search import Distribution, Integer, Uniform
 from metarec_core.section import Section
@@ -133,6 +135,22 @@ class Amortised:
         self.net: nn.Module = nn.Module()
         self._wide: nn.Module = nn.Module()
         self._table: ItemTable | None = None
+        self._start: Start | None = None
+
+    def start_from(self, start: Start | None) -> None:
+        """Begin the next ``fit`` from what another dataset taught; None: from scratch.
+
+        Raises:
+            ModelError: If the source is a learner of another kind.
+        """
+        if start is not None and type(start.knowledge.learner) is not type(self):
+            raise ModelError(
+                f"start of learner {self.name}",
+                found=f"a source of learner {start.knowledge.learner.name}",
+                wanted=f"a fitted {self.name}",
+                next_step="fit the source with the same learner",
+            )
+        self._start = start
 
     def _trained_mode(self) -> Mode:
         assert isinstance(self.config, AmortisedConfig)
@@ -158,6 +176,12 @@ class Amortised:
                 )
             )
         describe(net, train)
+        if self._start is not None:
+            source = self._start.knowledge.learner
+            assert isinstance(source, Amortised)
+            assert isinstance(source.net, AmortisedNet)
+            begin(net, source.net, self._start, train)
+            self._start = None
         self.net = net
         rates = DropRates(
             units=self.config.dropout,

@@ -48,20 +48,34 @@ class Top:
 
 def describe(net: AmortisedNet, data: TaskData) -> None:
     """Tell the network of content and popularity in ``data``, the training tasks."""
-    interactions = data.interactions
-    items, values = torch.from_numpy(interactions.items), torch.from_numpy(interactions.values)
-    met = torch.bincount(items, minlength=data.n_items) > 0
-    liked = torch.bincount(items[values >= data.scale.relevant_from], minlength=data.n_items)
-    log_share = torch.log(liked + 0.5)
-    content = torch.from_numpy(data.item_features)
-    size = content[met].square().mean(dim=0).sqrt()
-    # All content together weighs as little as an id, so that ids learn something by themselves.
-    unit = torch.where(size > 0, size, torch.ones_like(size)) * max(int((size > 0).sum()), 1) ** 0.5
+    values = torch.from_numpy(data.interactions.values)
+    met = _met(data)
+    log_share = torch.log(liked_counts(data) + 0.5)
     with torch.no_grad():
         net.met.copy_(met)
         net.log_share.copy_((log_share - log_share[met].mean()) * met)
-        net.features.copy_(content * (_CONTENT_NORM / unit))
+        net.features.copy_(torch.from_numpy(data.item_features) * content_scale(data))
         net.unit.copy_(values.clamp_min(0.0).log1p().mean().clamp_min(1e-6))
+
+
+def content_scale(data: TaskData) -> Tensor:
+    """What each column of the items' content is multiplied with before the network, ``[Fi]``."""
+    size = torch.from_numpy(data.item_features)[_met(data)].square().mean(dim=0).sqrt()
+    # All content together weighs as little as an id, so that ids learn something by themselves.
+    unit = torch.where(size > 0, size, torch.ones_like(size)) * max(int((size > 0).sum()), 1) ** 0.5
+    scale: Tensor = _CONTENT_NORM / unit
+    return scale
+
+
+def liked_counts(data: TaskData) -> Tensor:
+    """How many relevant interactions each item has, ``[I]``."""
+    items = torch.from_numpy(data.interactions.items)
+    relevant = torch.from_numpy(data.interactions.values) >= data.scale.relevant_from
+    return torch.bincount(items[relevant], minlength=data.n_items)
+
+
+def _met(data: TaskData) -> Tensor:
+    return torch.bincount(torch.from_numpy(data.interactions.items), minlength=data.n_items) > 0
 
 
 class Objective:

@@ -70,6 +70,7 @@ class RunPaths(BaseModel):
     benchmark: str | None = None
     tuning: str | None = None
     winner: str | None = None
+    transfer: str | None = None
     mlflow: str | None = None
     prefect: str | None = None
 

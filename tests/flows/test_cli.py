@@ -33,7 +33,18 @@ def settings(dataset) -> list[str]:
 
 def test_help_names_every_command(metarec, tmp_path: Path) -> None:
     text = metarec.run(tmp_path, "--help").stdout
-    names = ("demo", "run", "recommend", "benchmark", "tune", "show", "status", "data", "config")
+    names = (
+        "demo",
+        "run",
+        "recommend",
+        "benchmark",
+        "transfer",
+        "tune",
+        "show",
+        "status",
+        "data",
+        "config",
+    )
     for name in (*names, "up", "down"):
         assert f" {name} " in text
 
@@ -59,6 +70,7 @@ def test_config_prints_a_file_that_config_takes(metarec, tmp_path: Path) -> None
         (["tune", "--learner", "magic"], 2, "'magic' is unknown"),
         (["tune", "--trials", "0"], 2, "tune.trials"),
         (["tune", "--metric", "luck"], 2, "tune.metric"),
+        (["transfer", "--fractions", "0,1"], 2, "transfer.fractions"),
         (["show", "1"], 3, "metarec demo"),
         (["status"], 5, "metarec demo"),
         (["data", "fetch", "ml-100"], 3, "did you mean 'ml-100k'"),
@@ -344,3 +356,30 @@ def test_a_winner_of_tuning_is_what_a_night_takes(metarec, own_dataset, tmp_path
         home, "run", "--train-only", "--config", status["paths"]["winner"], "--set", learners
     )
     assert night.returncode == 0, night.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_a_transfer_ends_with_one_object_and_leaves_a_model(
+    metarec, small_pair: Path, tmp_path: Path
+) -> None:
+    words = ["transfer", "--from", "ml-1m", "--to", "ml-latest-small", "--data", str(small_pair)]
+    words += ["--fractions", "0.5,1", "--seeds", "1,2"]
+    for setting in (
+        "transfer.support_sizes=[1,4]",
+        "transfer.resamples=200",
+        "learners.amortised.dim=8",
+        "learners.amortised.hidden=8",
+        "learners.amortised.loop.epochs=2",
+    ):
+        words += ["--set", setting]
+    made = metarec.run(tmp_path, *words, "--json")
+    assert made.returncode == 0, made.stderr
+    found = json.loads(made.stdout.splitlines()[-1])
+    assert found["protocol"] == "transfer"
+    assert {row["fraction"] for row in found["rows"]} == {0.5, 1.0}
+    status = json.loads(metarec.run(tmp_path, "status", "--json").stdout)
+    assert (Path(status["paths"]["transfer"]) / "model" / "bundle.json").exists()
+    printed = metarec.run(tmp_path, *words)
+    assert "from its features and items" in printed.stdout
+    assert "reused" in printed.stdout

@@ -126,6 +126,7 @@ class Universe:
         user_features: Of every user of the corpus, ``[all users, Fu]``.
         item_features: Of the catalogue, ``[I, Fi]``.
         item_names: Names of the columns of ``item_features``.
+        user_encoder: What encoded the users.
     """
 
     corpus: Corpus
@@ -134,6 +135,7 @@ class Universe:
     user_features: FloatArray
     item_features: FloatArray
     item_names: tuple[str, ...]
+    user_encoder: FeatureEncoder
 
     @classmethod
     def of(cls, corpus: Corpus, catalogue: IntArray, training: pl.DataFrame, seed: int) -> Universe:
@@ -152,15 +154,17 @@ class Universe:
         met_users = corpus.users[training["user"].unique().sort()]
         met_items = corpus.items[training["item"].unique().sort()]
         items = FeatureEncoder.fit(met_items, item_specs, seed)
+        users = FeatureEncoder.fit(met_users, user_specs, seed)
         position = np.full(len(corpus.items), -1, dtype=np.int64)
         position[catalogue] = np.arange(len(catalogue))
         return cls(
             corpus=corpus,
             catalogue=catalogue,
             position=position,
-            user_features=FeatureEncoder.fit(met_users, user_specs, seed).encode(corpus.users),
+            user_features=users.encode(corpus.users),
             item_features=items.encode(corpus.items[catalogue]),
             item_names=tuple(items.names),
+            user_encoder=users,
         )
 
     @property
