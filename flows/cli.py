@@ -134,6 +134,27 @@ def benchmark(
 
 
 @app.command()
+def tune(
+    learner: Annotated[str | None, typer.Option(help="Whose settings are sought.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Trials of the study in all.")] = None,
+    metric: Annotated[str | None, typer.Option(help="ndcg_at_10 or mae.")] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search for better settings of a learner; write them as a file that 'run --config' takes."""
+    given = {"learner": learner, "trials": trials, "metric": metric}
+    settings = [f"tune.{name}={value}" for name, value in given.items() if value is not None]
+    status = _run_flow("tune", config, [*(overrides or []), *settings], None, as_json)
+    found = Path(str(status.paths.tuning))
+    if as_json:
+        typer.echo(json.dumps(json.loads((found / "tuning.json").read_text("utf-8"))))
+        return
+    typer.echo((found / "tuning.txt").read_text(encoding="utf-8"))
+    _finish(status, as_json)
+
+
+@app.command()
 def show(
     user: Annotated[str, typer.Argument(help="A user's id.")],
     run_date: RunDate = None,

@@ -31,7 +31,7 @@ def load_flow(name: str, home: Home) -> Flow:
     """
     with ThreadPoolExecutor(max_workers=1) as pool:
         server = None if os.environ.get("PREFECT_API_URL") else pool.submit(_server())
-        from flows import benchmark, nightly
+        from flows import benchmark, nightly, tune
         from tasks.tracking import open_store
 
         # A store that cannot be opened fails the run itself, where Prefect sees it.
@@ -51,7 +51,8 @@ def load_flow(name: str, home: Home) -> Flow:
                     next_step="run again on a machine that is less busy, raise that variable, "
                     "or start servers that stay: 'make up'",
                 ) from error
-    flow: Flow = getattr(benchmark if name == "benchmark" else nightly, name)
+    own = {"benchmark": benchmark, "tune": tune}
+    flow: Flow = getattr(own.get(name, nightly), name)
     return flow
 
 

@@ -45,6 +45,11 @@ class Home:
         return self.root / "runs"
 
     @property
+    def tuning(self) -> Path:
+        """Studies of ``metarec tune``, each in a directory of its own."""
+        return self.root / "tuning"
+
+    @property
     def data_docs(self) -> Path:
         """The Great Expectations site; ``index.html`` inside."""
         return self.root / "data_docs"

@@ -11,6 +11,7 @@ from metarec_core.config.tree import (
     RecommendConfig,
     RetentionConfig,
     TrainingConfig,
+    TuneConfig,
     ValidationConfig,
 )
 from metarec_core.section import Section
@@ -26,6 +27,7 @@ __all__ = [
     "RetentionConfig",
     "Section",
     "TrainingConfig",
+    "TuneConfig",
     "ValidationConfig",
     "load_config",
     "parse_config",

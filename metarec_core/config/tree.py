@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from metarec_core.learners.registry import LearnerSettings, learner_names
+from metarec_core.learners.registry import LEARNERS, LearnerSettings, learner_names
 from metarec_core.section import Section
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -183,6 +183,37 @@ class BenchmarkConfig(Section):
         return self
 
 
+class TuneConfig(Section):
+    """How settings of a learner are sought (metarec tune)."""
+
+    learner: str = "amortised"
+    """Learner whose settings are sought, by name; where to look stands beside its settings."""
+
+    metric: Literal["ndcg_at_10", "mae"] = "ndcg_at_10"
+    """What the winner is best in, on validation users: lists, or forecasts of values."""
+
+    trials: int = Field(30, ge=1, le=10_000)
+    """Trials of the study, those that were stopped early included; more of them go on with it."""
+
+    timeout_minutes: float | None = Field(None, gt=0.0, le=10_080.0)
+    """Minutes after which no trial begins; empty: no limit. The next run goes on."""
+
+    prune_after_trials: int = Field(5, ge=1, le=1000)
+    """Completed trials before one is stopped for being behind their median."""
+
+    prune_after_epochs: int = Field(5, ge=0, le=10_000)
+    """Epochs of a trial before it is stopped."""
+
+    @field_validator("learner")
+    @classmethod
+    def _with_a_space(cls, name: str) -> str:
+        searched = [known for known, kind in LEARNERS.items() if kind.Config.search]
+        if name not in searched:
+            why = "has no search space" if name in LEARNERS else "is unknown"
+            raise ValueError(f"learner {name!r} {why}; wanted one of {searched}")
+        return name
+
+
 class RetentionConfig(Section):
     """What is kept of old nights."""
 
@@ -213,5 +244,7 @@ class Config(Section):
     """Recommendation."""
     benchmark: BenchmarkConfig = BenchmarkConfig()
     """Comparison of learners, on request; the night does not read it."""
+    tune: TuneConfig = TuneConfig()
+    """Search for better settings of a learner, on request; the night does not read it."""
     retention: RetentionConfig = RetentionConfig()
     """What is kept."""

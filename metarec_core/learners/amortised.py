@@ -25,6 +25,7 @@ from metarec_core.learners.amortised_training import DropRates, Objective, Top, 
 from metarec_core.learners.base import FitContext, FitReport
 from metarec_core.learners.modes import PERSONALISED, Mode
 from metarec_core.schema import Feedback
+from metarec_core.search import Distribution, Integer, Uniform
 from metarec_core.section import Section
 from metarec_core.training.determinism import deterministic
 from metarec_core.training.loop import LoopConfig
@@ -36,6 +37,14 @@ _TENTH = 10
 
 class ReaderConfig(Section):
     """A network that reads the support, trained by a softmax over the catalogue."""
+
+    search: ClassVar[Mapping[str, Distribution]] = {
+        "dim": Integer(64, 300, log=True),
+        "dropout": Uniform(0.3, 0.6),
+        "mode_dropout": Uniform(0.0, 0.3),
+        "loop.learning_rate": Uniform(0.001, 0.01, log=True),
+        "loop.weight_decay": Uniform(0.1, 1.0, log=True),
+    }
 
     dim: int = Field(200, ge=1, le=4096)
     """Dimensions of the preference."""

@@ -25,6 +25,7 @@ from metarec_core.learners.average_weights import (
 )
 from metarec_core.learners.base import FitContext, FitReport, Learner
 from metarec_core.schema import Feedback
+from metarec_core.search import Distribution, Integer, Uniform
 from metarec_core.section import Section
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,11 @@ _SEED_STEP = 1009
 
 class AverageConfig(Section):
     """An average over learners, its weights learned on held-out tasks."""
+
+    search: ClassVar[Mapping[str, Distribution]] = {
+        "top": Integer(5, 100, log=True),
+        "smoothing": Uniform(0.1, 100.0, log=True),
+    }
 
     members: tuple[str, ...] = Field(
         (

@@ -19,6 +19,7 @@ from metarec_core.learners.losses import list_nll, rating_parts
 from metarec_core.learners.maml_net import Fast, MamlNet, Variant, adapt_batch
 from metarec_core.learners.objective import LossWeights, Objective, Parts
 from metarec_core.schema import Feedback
+from metarec_core.search import Distribution, Integer, Uniform
 from metarec_core.section import Section
 from metarec_core.training.determinism import deterministic
 from metarec_core.training.loop import LoopConfig
@@ -32,6 +33,17 @@ _TILE = 1 << 17
 
 class MamlConfig(Section):
     """Gradient-based meta-learning (MAML, FOMAML, ANIL, Reptile) over a MeLU-like network."""
+
+    search: ClassVar[Mapping[str, Distribution]] = {
+        "inner_steps": Integer(1, 10, log=True),
+        "inner_rate": Uniform(0.01, 1.0, log=True),
+        "list_rate": Uniform(0.2, 20.0, log=True),
+        "damping": Uniform(0.5, 50.0, log=True),
+        "id_dropout": Uniform(0.0, 0.5),
+        "list_weight": Uniform(0.1, 10.0, log=True),
+        "loop.learning_rate": Uniform(0.0005, 0.02, log=True),
+        "loop.weight_decay": Uniform(0.01, 10.0, log=True),
+    }
 
     variant: Variant = Variant.MAML
     """``maml`` differentiates through the steps, ``fomaml`` does not; ``anil`` adapts the head

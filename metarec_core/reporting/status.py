@@ -68,6 +68,8 @@ class RunPaths(BaseModel):
     summary: str | None = None
     data_docs: str | None = None
     benchmark: str | None = None
+    tuning: str | None = None
+    winner: str | None = None
     mlflow: str | None = None
     prefect: str | None = None
 

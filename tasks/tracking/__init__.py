@@ -13,7 +13,7 @@ from tasks.tracking.registry import (
     register_challenger,
     require_same_dataset,
 )
-from tasks.tracking.runs import TrackedRun, night_run, stage_run
+from tasks.tracking.runs import TrackedRun, night_run, stage_run, trial_run
 from tasks.tracking.store import EXPERIMENT, TrackingStore, open_store
 from tasks.tracking.versions import (
     CHAMPION,
@@ -42,4 +42,5 @@ __all__ = [
     "require_same_dataset",
     "requirements",
     "stage_run",
+    "trial_run",
 ]

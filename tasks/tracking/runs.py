@@ -254,6 +254,24 @@ def stage_run(
     return run
 
 
+def trial_run(
+    store: TrackingStore, parent_id: str, number: int, values: Mapping[str, Any]
+) -> TrackedRun:
+    """Open a run nested in the tuning run ``parent_id``.
+
+    Args:
+        store: Where to.
+        parent_id: ``run_id`` of the run that tunes.
+        number: The trial's place in its study, from 0.
+        values: What it tries, logged as parameters.
+    """
+    name = f"trial-{number:03d}"
+    run = _start(store, name, {"kind": "trial", MLFLOW_PARENT_RUN_ID: parent_id})
+    with _ended_on_error(run):
+        run.log_params(values)
+    return run
+
+
 @contextmanager
 def _ended_on_error(run: TrackedRun) -> Iterator[None]:
     with ExitStack() as stack:

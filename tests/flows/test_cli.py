@@ -33,7 +33,7 @@ def settings(dataset) -> list[str]:
 
 def test_help_names_every_command(metarec, tmp_path: Path) -> None:
     text = metarec.run(tmp_path, "--help").stdout
-    names = ("demo", "run", "recommend", "benchmark", "show", "status", "data", "config")
+    names = ("demo", "run", "recommend", "benchmark", "tune", "show", "status", "data", "config")
     for name in (*names, "up", "down"):
         assert f" {name} " in text
 
@@ -55,6 +55,10 @@ def test_config_prints_a_file_that_config_takes(metarec, tmp_path: Path) -> None
         (["run", "--config", "nowhere.yaml"], 2, "nowhere.yaml"),
         (["benchmark", "--protocol", "p9"], 2, "benchmark.protocol"),
         (["benchmark", "--learners", "magic"], 2, "unknown learners ['magic']"),
+        (["tune", "--learner", "popularity"], 2, "'popularity' has no search space"),
+        (["tune", "--learner", "magic"], 2, "'magic' is unknown"),
+        (["tune", "--trials", "0"], 2, "tune.trials"),
+        (["tune", "--metric", "luck"], 2, "tune.metric"),
         (["show", "1"], 3, "metarec demo"),
         (["status"], 5, "metarec demo"),
         (["data", "fetch", "ml-100"], 3, "did you mean 'ml-100k'"),
@@ -319,3 +323,24 @@ def test_a_benchmark_ends_with_one_object_and_can_be_repeated(
     lost = metarec.run(tmp_path / "one", "benchmark", "--data", str(tmp_path / "nowhere"))
     assert lost.returncode == 3
     assert "nowhere" in lost.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_a_winner_of_tuning_is_what_a_night_takes(metarec, own_dataset, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    words = ["tune", "--learner", "bias", "--metric", "mae", *settings(own_dataset)]
+    first = metarec.run(home, *words, "--trials", "2", "--json")
+    assert first.returncode == 0, first.stderr
+    found = json.loads(first.stdout.splitlines()[-1])
+    assert [trial["number"] for trial in found["trials"]] == [0, 1]
+    more = metarec.run(home, *words, "--trials", "4")
+    assert more.returncode == 0, more.stderr
+    assert "Best of 4 trials" in more.stdout
+    assert "2 trials are done already" in more.stdout + more.stderr
+    status = json.loads(metarec.run(home, "status", "--json").stdout)
+    learners = "training.learners=[popularity,bias]"
+    night = metarec.run(
+        home, "run", "--train-only", "--config", status["paths"]["winner"], "--set", learners
+    )
+    assert night.returncode == 0, night.stderr

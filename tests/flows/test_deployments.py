@@ -49,7 +49,7 @@ def entries() -> list[Any]:
 
 def test_the_deployments_are_there():
     names = [entry["name"] for entry in document()["deployments"]]
-    assert names == ["nightly", "train", "recommend", "benchmark"]
+    assert names == ["nightly", "train", "recommend", "benchmark", "tune"]
 
 
 def test_every_key_at_the_top_is_known():
@@ -125,7 +125,7 @@ def test_the_deployed_cron_yields_scheduled_runs(stack):
 
 @pytest.mark.slow
 @pytest.mark.e2e
-@pytest.mark.parametrize("name", ["nightly", "train", "recommend", "benchmark"])
+@pytest.mark.parametrize("name", ["nightly", "train", "recommend", "benchmark", "tune"])
 def test_the_api_refuses_a_parameter_out_of_bounds(stack, name):
     deployment = call(f"{stack.api}/deployments/name/{name}/{name}")
     parameters = {"config": {"recommend": {"k": 0}}}

@@ -47,6 +47,7 @@ def test_the_ends_are_legal_and_the_default_lies_between(
 def test_learners_with_settings_to_choose_say_where_to_look() -> None:
     named = {name for name, *_ in SPACES}
     assert {"bias", "gaussian", "item_knn", "ease", "ials", "blr"} <= named
+    assert {"amortised", "content", "maml", "average"} <= named
     assert "popularity" not in named
 
 
