@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -82,7 +82,7 @@ class Start:
     item_columns: Pairs
     user_columns: Pairs
     items: Pairs
-    popularity_users: float = field(default=10.0)
+    popularity_users: float = 50.0
 
 
 @runtime_checkable
@@ -99,7 +99,7 @@ class WarmStartable(Protocol):
 
 
 def match(
-    knowledge: Knowledge, names: Names, *, match_items: bool, popularity_users: float = 10.0
+    knowledge: Knowledge, names: Names, *, match_items: bool, popularity_users: float = 50.0
 ) -> Start:
     """Pair what a source knows with what a target has, by feature name and value, and by title.
 
