@@ -43,7 +43,7 @@ def require_same_shape(net: AmortisedNet, source: AmortisedNet) -> None:
         )
 
 
-def begin(net: AmortisedNet, source: AmortisedNet, start: Start, data: TaskData) -> None:
+def begin(net: AmortisedNet, source: AmortisedNet | None, start: Start, data: TaskData) -> None:
     """Copy into ``net``, which :func:`describe` has told of ``data``, what ``source`` knows.
 
     - The reader, its prior and the weight of popularity are copied whole.
@@ -54,18 +54,22 @@ def begin(net: AmortisedNet, source: AmortisedNet, start: Start, data: TaskData)
     - No item is new: what none of the target's users liked is known for that.
     - Items of both datasets get their id parts, and in their popularity, which is
       ``log((liked + 1 / 2 + m p_i) n / (n + m))`` with ``n`` target users, the share ``p_i`` of
-      source users who liked them counts as ``m`` users. Other id parts start at zero: such an item is
-      known by its content.
+      source users who liked them counts as ``m`` users. Other id parts start at zero: such
+      an item is known by its content.
 
     Args:
         net: The network to begin; changed in place.
-        source: The fitted one.
+        source: The fitted one; None: there is none, and only the catalogue is known.
         start: What is shared.
         data: The target's training tasks.
 
     Raises:
         ModelError: If the networks have other widths or depth.
     """
+    if source is None or start.knowledge is None:
+        if net.sizes.id_items:
+            _popularity(net, start, data)
+        return
     require_same_shape(net, source)
     with torch.no_grad():
         own, known = dict(net.named_parameters()), dict(source.named_parameters())
@@ -95,13 +99,14 @@ def _popularity(net: AmortisedNet, start: Start, data: TaskData) -> None:
     Where users are few, most items have not been met. The source's guess for a new item is that
     it is as popular as any; that none of ``n`` users liked it says more.
     """
-    source, worth = start.knowledge.data, start.popularity_users
-    share = liked_counts(source).double() / source.n_users
     counts = liked_counts(data).double() + 0.5
-    both = counts[start.items.target] + worth * share[start.items.source]
-    # As many as the target's own users alone would be: items of the target alone must not fall
-    # behind because fewer users were asked about them.
-    counts[start.items.target] = both * data.n_users / (data.n_users + worth)
+    if start.knowledge is not None:
+        source, worth = start.knowledge.data, start.popularity_users
+        share = liked_counts(source).double() / source.n_users
+        both = counts[start.items.target] + worth * share[start.items.source]
+        # As many as the target's own users alone would be: items of the target alone must not
+        # fall behind because fewer users were asked about them.
+        counts[start.items.target] = both * data.n_users / (data.n_users + worth)
     net.met.fill_(1.0)
     log_share = counts.log()
     net.log_share.copy_(log_share - log_share.mean())

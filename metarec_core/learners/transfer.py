@@ -70,7 +70,7 @@ class Start:
     """Where a learner's training begins.
 
     Attributes:
-        knowledge: The source.
+        knowledge: The source; None: from scratch, but with no item of the catalogue taken for new.
         item_columns: Features of items that both datasets have.
         user_columns: Features of users that both have.
         items: Items that both have.
@@ -78,11 +78,17 @@ class Start:
             the popularity of items that both have.
     """
 
-    knowledge: Knowledge
+    knowledge: Knowledge | None
     item_columns: Pairs
     user_columns: Pairs
     items: Pairs
     popularity_users: float = 50.0
+
+    @classmethod
+    def from_scratch(cls) -> Start:
+        """No source: what is left is that an item which no training user met is not new."""
+        nothing = _pairs([], [])
+        return cls(None, nothing, nothing, nothing)
 
 
 @runtime_checkable

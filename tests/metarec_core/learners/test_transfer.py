@@ -258,6 +258,14 @@ def test_content_alone_can_be_started(taught: Knowledge, few: TaskData) -> None:
     )
 
 
+def test_from_scratch_with_known_items_differs_in_what_is_new_alone(few: TaskData) -> None:
+    net, plain = new_net(few), new_net(few)
+    begin(net, None, Start.from_scratch(), few)
+    assert net.met.all()
+    own, drawn = dict(net.named_parameters()), dict(plain.named_parameters())
+    assert all(torch.equal(own[name], drawn[name]) for name in own)
+
+
 def test_learners_say_whether_they_can_be_started() -> None:
     assert isinstance(Amortised(CONFIG), WarmStartable)
     assert not isinstance(Bias(Bias.Config()), WarmStartable)
