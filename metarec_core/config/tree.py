@@ -240,7 +240,7 @@ class TransferConfig(Section):
     epochs: int = Field(20, ge=1, le=10_000)
     """Epochs of a started learner; from scratch it has its own."""
 
-    popularity_users: float = Field(10.0, ge=0.0, le=1e6)
+    popularity_users: float = Field(50.0, ge=0.0, le=1e6)
     """Users of the target that the choices of all source users count for in popularity."""
 
     test_fraction: float = Field(0.2, gt=0.0, lt=0.9)

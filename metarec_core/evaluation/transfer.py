@@ -25,6 +25,7 @@ from metarec_core.learners.registry import learner_class
 from metarec_core.learners.transfer import (
     Knowledge,
     Names,
+    Start,
     WarmStartable,
     comparable,
     feature_of,
@@ -34,6 +35,9 @@ from metarec_core.schema import Columns, Table
 from metarec_core.serving.bundle import Bundle
 
 SCRATCH = "scratch"
+SCRATCH_KNOWN = "scratch_known_items"
+"""From scratch, told as every started learner is that no item of the catalogue is new."""
+
 FEATURES = "features"
 ITEMS = "features_and_items"
 POPULARITY = "popularity"
@@ -225,9 +229,12 @@ def _starts(part: _Part, taught: Knowledge, config: Config) -> Iterator[tuple[st
     popularity = Popularity(Popularity.Config())
     popularity.fit(part.train, part.validation, context)
     yield POPULARITY, popularity
-    scratch = learner_class(asked.learner)(settings)
-    scratch.fit(part.train, part.validation, context)
-    yield SCRATCH, scratch
+    for name, start in ((SCRATCH, None), (SCRATCH_KNOWN, Start.from_scratch())):
+        scratch = learner_class(asked.learner)(settings)
+        assert isinstance(scratch, WarmStartable)
+        scratch.start_from(start)
+        scratch.fit(part.train, part.validation, context)
+        yield name, scratch
     rate = settings.loop.learning_rate * asked.learning_rate
     slower = settings.changed({"loop": {"learning_rate": rate, "epochs": asked.epochs}})
     for name in (FEATURES, ITEMS)[: 1 + asked.match_items]:

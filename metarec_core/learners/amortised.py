@@ -143,10 +143,11 @@ class Amortised:
         Raises:
             ModelError: If the source is a learner of another kind.
         """
-        if start is not None and type(start.knowledge.learner) is not type(self):
+        known = start.knowledge if start is not None else None
+        if known is not None and type(known.learner) is not type(self):
             raise ModelError(
                 f"start of learner {self.name}",
-                found=f"a source of learner {start.knowledge.learner.name}",
+                found=f"a source of learner {known.learner.name}",
                 wanted=f"a fitted {self.name}",
                 next_step="fit the source with the same learner",
             )
@@ -177,10 +178,10 @@ class Amortised:
             )
         describe(net, train)
         if self._start is not None:
-            source = self._start.knowledge.learner
-            assert isinstance(source, Amortised)
-            assert isinstance(source.net, AmortisedNet)
-            begin(net, source.net, self._start, train)
+            known = self._start.knowledge
+            source = known.learner.net if known and isinstance(known.learner, Amortised) else None
+            assert source is None or isinstance(source, AmortisedNet)
+            begin(net, source, self._start, train)
             self._start = None
         self.net = net
         rates = DropRates(

@@ -43,7 +43,7 @@ def require_same_shape(net: AmortisedNet, source: AmortisedNet) -> None:
         )
 
 
-def begin(net: AmortisedNet, source: AmortisedNet, start: Start, data: TaskData) -> None:
+def begin(net: AmortisedNet, source: AmortisedNet | None, start: Start, data: TaskData) -> None:
     """Copy into ``net``, which :func:`describe` has told of ``data``, what ``source`` knows.
 
     - The reader, its prior and the weight of popularity are copied whole.
@@ -51,19 +51,25 @@ def begin(net: AmortisedNet, source: AmortisedNet, start: Start, data: TaskData)
       shared; a column's unit may differ between datasets, so that ``C_s x_s = C_t x_t`` asks for
       ``C_t = C_s unit_s / unit_t``. Other columns stay as they were drawn, which is near zero;
       those of users, ``U``, start at zero.
-    - Items of both datasets get their id parts, count as met, and in their popularity, which is
+    - No item is new: what none of the target's users liked is known for that.
+    - Items of both datasets get their id parts, and in their popularity, which is
       ``log((liked + 1 / 2 + m p_i) n / (n + m))`` with ``n`` target users, the share ``p_i`` of
-      source users who liked them counts as ``m`` users. Other id parts stay as they were drawn.
+      source users who liked them counts as ``m`` users. Other id parts start at zero: such
+      an item is known by its content.
 
     Args:
         net: The network to begin; changed in place.
-        source: The fitted one.
+        source: The fitted one; None: there is none, and only the catalogue is known.
         start: What is shared.
         data: The target's training tasks.
 
     Raises:
         ModelError: If the networks have other widths or depth.
     """
+    if source is None or start.knowledge is None:
+        if net.sizes.id_items:
+            _popularity(net, start, data)
+        return
     require_same_shape(net, source)
     with torch.no_grad():
         own, known = dict(net.named_parameters()), dict(source.named_parameters())
@@ -81,23 +87,26 @@ def begin(net: AmortisedNet, source: AmortisedNet, start: Start, data: TaskData)
         own["user"][:, users.target] = known["user"][:, users.source]
         if net.sizes.id_items and source.sizes.id_items:
             for name in ("id_keys", "id_values", "id_appeal"):
+                # Multiplied with preferences as large as taught ones, chance would be noise.
+                own[name].zero_()
                 own[name][start.items.target] = known[name][start.items.source]
             _popularity(net, start, data)
 
 
 def _popularity(net: AmortisedNet, start: Start, data: TaskData) -> None:
-    """Tell the network of items that both datasets have: met, and as popular as in both."""
-    if not len(start.items):
-        return
-    source = start.knowledge.data
-    share = liked_counts(source).double() / source.n_users
+    """Tell the network how popular items are in both datasets, and that none is new.
+
+    Where users are few, most items have not been met. The source's guess for a new item is that
+    it is as popular as any; that none of ``n`` users liked it says more.
+    """
     counts = liked_counts(data).double() + 0.5
-    worth = start.popularity_users
-    both = counts[start.items.target] + worth * share[start.items.source]
-    # As many as the target's own users alone would be: items of the target alone must not fall
-    # behind because fewer users were asked about them.
-    counts[start.items.target] = both * data.n_users / (data.n_users + worth)
-    net.met[start.items.target] = 1.0
-    met = net.met > 0
+    if start.knowledge is not None:
+        source, worth = start.knowledge.data, start.popularity_users
+        share = liked_counts(source).double() / source.n_users
+        both = counts[start.items.target] + worth * share[start.items.source]
+        # As many as the target's own users alone would be: items of the target alone must not
+        # fall behind because fewer users were asked about them.
+        counts[start.items.target] = both * data.n_users / (data.n_users + worth)
+    net.met.fill_(1.0)
     log_share = counts.log()
-    net.log_share.copy_((log_share - log_share[met].mean()) * met)
+    net.log_share.copy_(log_share - log_share.mean())

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -70,7 +70,7 @@ class Start:
     """Where a learner's training begins.
 
     Attributes:
-        knowledge: The source.
+        knowledge: The source; None: from scratch, but with no item of the catalogue taken for new.
         item_columns: Features of items that both datasets have.
         user_columns: Features of users that both have.
         items: Items that both have.
@@ -78,11 +78,17 @@ class Start:
             the popularity of items that both have.
     """
 
-    knowledge: Knowledge
+    knowledge: Knowledge | None
     item_columns: Pairs
     user_columns: Pairs
     items: Pairs
-    popularity_users: float = field(default=10.0)
+    popularity_users: float = 50.0
+
+    @classmethod
+    def from_scratch(cls) -> Start:
+        """No source: what is left is that an item which no training user met is not new."""
+        nothing = _pairs([], [])
+        return cls(None, nothing, nothing, nothing)
 
 
 @runtime_checkable
@@ -99,7 +105,7 @@ class WarmStartable(Protocol):
 
 
 def match(
-    knowledge: Knowledge, names: Names, *, match_items: bool, popularity_users: float = 10.0
+    knowledge: Knowledge, names: Names, *, match_items: bool, popularity_users: float = 50.0
 ) -> Start:
     """Pair what a source knows with what a target has, by feature name and value, and by title.
 

@@ -57,10 +57,10 @@ def found(corpora: tuple[Corpus, Corpus], config: Config) -> Transferred:
 
 
 def test_every_start_is_judged_on_the_same_users(found: Transferred) -> None:
-    starts = {"popularity", "scratch", "features", "features_and_items"}
+    starts = {"popularity", "scratch", "scratch_known_items", "features", "features_and_items"}
     assert set(found.figures["start"]) == starts
     users = found.figures.group_by("start", "fraction", "seed", "k").agg(pl.col("user").sort())
-    assert len(users) == 4 * 2 * 2 * 2
+    assert len(users) == 5 * 2 * 2 * 2
     assert users["user"].n_unique() == 1
     assert all(position(user) < 0.2 for user in found.test_users)
     assert found.figures["ndcg_at_10"].is_between(0.0, 1.0).all()
@@ -84,11 +84,11 @@ def test_test_users_teach_nothing(
     assert again.figures.equals(same)
 
 
-def test_rows_are_flat_and_paired_with_scratch(
+def test_rows_are_flat_and_paired_with_the_better_from_scratch(
     corpora: tuple[Corpus, Corpus], config: Config, found: Transferred
 ) -> None:
     rows = transfer_rows(found.figures, "amortised", seed=1, resamples=200, confidence=0.95)
-    assert len(rows) == 4 * 2 * 3
+    assert len(rows) == 5 * 2 * 3
     for row in rows:
         part = found.figures.filter(
             pl.col("start") == (row["start"] or "popularity"),
@@ -96,8 +96,15 @@ def test_rows_are_flat_and_paired_with_scratch(
             pl.lit(row["k"] is None) | (pl.col("k") == (row["k"] or 0)),
         )
         assert row["value"] == pytest.approx(part["ndcg_at_10"].mean())
-        if row["start"] == "scratch":
-            assert (row["ratio"], row["diff_low"]) == (1.0, None)
+        scratch = max(
+            one["value"]
+            for one in rows
+            if (one["fraction"], one["k"]) == (row["fraction"], row["k"])
+            and (one["start"] or "").startswith("scratch")
+        )
+        assert row["ratio"] == pytest.approx(row["value"] / scratch)
+        if row["best_baseline"] is None:
+            assert (row["value"], row["diff_low"]) == (scratch, None)
         else:
             assert row["diff_low"] <= row["diff_high"]
     named = dict(zip(("source", "target"), corpora, strict=True))

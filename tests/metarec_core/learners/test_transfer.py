@@ -150,9 +150,8 @@ def test_what_is_shared_is_copied_and_nothing_else(taught: Knowledge, few: TaskD
     for name in ("id_keys", "id_values", "id_appeal"):
         own = net.state_dict()[name]
         assert torch.equal(own[:40], source.state_dict()[name][SHIFT:])
-        assert torch.equal(own[40:], fresh.state_dict()[name][40:])
-    assert net.met[:40].all()
-    assert torch.equal(net.met[40:], fresh.met[40:])
+        assert not own[40:].any()
+    assert net.met.all()
     likes = np.bincount(
         taught.data.interactions.items[taught.data.interactions.values >= 4], minlength=N_ITEMS
     )
@@ -164,10 +163,38 @@ def test_what_is_shared_is_copied_and_nothing_else(taught: Knowledge, few: TaskD
 def test_without_matched_items_ids_and_popularity_are_the_target_s(
     taught: Knowledge, few: TaskData
 ) -> None:
-    fresh, net = new_net(few), new_net(few)
+    net = new_net(few)
     begin(net, source_net(taught), match(taught, TARGET, match_items=False), few)
-    for name in ("id_keys", "id_values", "id_appeal", "met", "log_share"):
-        assert torch.equal(net.state_dict()[name], fresh.state_dict()[name]), name
+    matrix = few.interactions
+    likes = np.bincount(matrix.items[matrix.values >= 4], minlength=N_ITEMS)
+    order = torch.from_numpy(likes)
+    assert (net.log_share[order == 0] == net.log_share.min()).all()
+    torch.testing.assert_close(
+        net.log_share.double(), (order + 0.5).log().double() - (order + 0.5).log().double().mean()
+    )
+    for name in ("id_keys", "id_values", "id_appeal"):
+        assert not net.state_dict()[name].any()
+
+
+def test_an_item_that_few_users_have_not_met_is_not_new(taught: Knowledge, few: TaskData) -> None:
+    """That none of them liked it is known: it stands below what some of them liked."""
+    unmet = np.setdiff1d(np.arange(N_ITEMS), few.interactions.items)
+    hidden = few.interactions.items < 10
+    rows = np.repeat(np.arange(few.n_users), few.interactions.counts())[~hidden]
+    counts = np.bincount(rows, minlength=few.n_users)
+    matrix = InteractionMatrix(
+        np.concatenate([[0], np.cumsum(counts)]),
+        few.interactions.items[~hidden],
+        few.interactions.values[~hidden],
+    )
+    net, data = new_net(few), replace(few, interactions=matrix)
+    describe(net, data)
+    assert not net.met[:10].any()
+    assert not net.met[unmet].any()
+    begin(net, source_net(taught), match(taught, TARGET, match_items=False), data)
+    assert net.met.all()
+    assert (net.log_share[:10] == net.log_share.min()).all()
+    assert net.log_share.max() > net.log_share.min() + 1.0
 
 
 @pytest.mark.parametrize("match_items", [True, False])
@@ -212,6 +239,31 @@ def test_a_source_of_another_kind_or_shape_is_refused(taught: Knowledge, few: Ta
         Content(Content.Config()).start_from(start)
     with pytest.raises(ModelError, match="same dim, hidden and layers"):
         begin(new_net(few, dim=8), source_net(taught), start, few)
+
+
+def test_content_alone_can_be_started(taught: Knowledge, few: TaskData) -> None:
+    config = Content.Config.model_validate(
+        {"dim": 16, "hidden": 16, "loop": {"epochs": 1, "learning_rate": 1e-9}}
+    )
+    source = Content(config)
+    source.fit(taught.data, taught.data, CONTEXT)
+    learner = Content(config)
+    learner.start_from(match(replace(taught, learner=source), TARGET, match_items=True))
+    learner.fit(few, few, CONTEXT)
+    own, known = learner.state(), source.state()
+    torch.testing.assert_close(own["net.mirror"], known["net.mirror"])
+    effect = own["net.content_values"][:, 1] * content_scale(few)[1]
+    torch.testing.assert_close(
+        effect, known["net.content_values"][:, 1] * content_scale(taught.data)[1]
+    )
+
+
+def test_from_scratch_with_known_items_differs_in_what_is_new_alone(few: TaskData) -> None:
+    net, plain = new_net(few), new_net(few)
+    begin(net, None, Start.from_scratch(), few)
+    assert net.met.all()
+    own, drawn = dict(net.named_parameters()), dict(plain.named_parameters())
+    assert all(torch.equal(own[name], drawn[name]) for name in own)
 
 
 def test_learners_say_whether_they_can_be_started() -> None:
