@@ -120,7 +120,8 @@ def describe(status: RunStatus) -> str:
         state = "reused" if stage.reused else stage.state
         lines.append(f"  {stage.name:16} {state:10} {stage.seconds:7.1f} s  {rows}")
     if status.gate:
-        lines.append(f"Gate: {status.gate.verdict}. {status.gate.reason}")
+        said = " ".join(filter(None, (status.gate.reason, status.gate.remark)))
+        lines.append(f"Gate: {status.gate.verdict}. {said}")
     if status.champion:
         lines.append(f"Champion: version {status.champion.version} ({status.champion.learner})")
     lines += [f"Warning: {warning}" for warning in status.warnings]

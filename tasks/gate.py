@@ -93,9 +93,7 @@ def gate(
         champion=ChampionStatus(
             version=str(ruling.version), learner=ruling.learner, metrics=ruling.metrics
         ),
-        gate=GateStatus(
-            verdict=verdict.verdict, reason=f"{verdict.reason} {verdict.remark}".strip()
-        ),
+        gate=GateStatus(verdict=verdict.verdict, reason=verdict.reason, remark=verdict.remark),
     )
     get_run_logger().info("gate: %s. %s %s", verdict.verdict, verdict.reason, verdict.remark)
     return ruling

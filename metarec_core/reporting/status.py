@@ -47,6 +47,8 @@ class GateStatus(BaseModel):
 
     verdict: str
     reason: str
+    remark: str = ""
+    """Which of the night's other learners the challenger is shown to beat."""
 
 
 class ErrorStatus(BaseModel):

@@ -22,6 +22,9 @@ QUICK = [
     "learners.gaussian.hidden=8",
     "learners.gaussian.loop.epochs=12",
     "learners.gaussian.loop.batch_tasks=4",
+    "learners.amortised.dim=8",
+    "learners.amortised.hidden=8",
+    "learners.amortised.loop.epochs=4",
     "gate.resamples=200",
 ]
 

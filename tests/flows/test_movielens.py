@@ -40,6 +40,7 @@ def test_a_night_on_real_data_serves_everybody(
         "training.threads=1",
         "cleaning.threads=1",
         "learners.gaussian.loop.epochs=12",
+        "learners.amortised.loop.epochs=12",
     ]
     status = nightly(load_config(None, settings), MONDAY)
 
@@ -95,6 +96,7 @@ def test_homes_and_threads_do_not_change_a_byte(metarec, movielens: Path, tmp_pa
             f"training.threads={threads}",
             f"cleaning.threads={threads}",
             "learners.gaussian.loop.epochs=3",
+            "learners.amortised.loop.epochs=3",
         ]
         words = [word for pair in settings for word in ("--set", pair)]
         done = metarec.run(home, "run", "--json", "--date", "2026-03-02", *words)

@@ -47,6 +47,9 @@ QUICK = (
     "learners.gaussian.exposure_dim=8",
     "learners.gaussian.hidden=8",
     "learners.gaussian.loop.epochs=12",
+    "learners.amortised.dim=8",
+    "learners.amortised.hidden=8",
+    "learners.amortised.loop.epochs=4",
     "learners.gaussian.loop.batch_tasks=16",
     "gate.resamples=200",
 )
