@@ -42,6 +42,8 @@ def meta_train(
     settings = {
         "seed": config.seed,
         "device": str(pick_device(config.training.device)),
+        # Products of matrices round by how many threads share them.
+        "threads": config.training.threads,
         "max_support": config.episodes.max_support,
         "max_query": config.episodes.max_query,
         "learners": {
