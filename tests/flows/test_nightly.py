@@ -128,7 +128,7 @@ def test_status_has_the_documented_shape(first_night: tuple[World, RunStatus]) -
     } <= set(tree)
     assert {"name", "state", "seconds", "reused", "rows_in", "rows_out"} == set(tree["stages"][0])
     assert {"version", "metrics"} <= set(tree["champion"])
-    assert {"verdict", "reason"} == set(tree["gate"])
+    assert {"verdict", "reason", "remark"} == set(tree["gate"])
     assert {"lists", "summary", "data_docs", "mlflow"} <= set(tree["paths"])
     for name in ("lists", "summary", "data_docs"):
         assert Path(tree["paths"][name]).is_file(), name
