@@ -93,8 +93,10 @@ class ListWeights(nn.Module):
 class ValueWeights(nn.Module):
     """Weights of the members that predict values, of sum 1, and a scale of the variance.
 
-    Both are piecewise linear in ``log(1 + k)``; the weights after a softmax, the scale after an
-    exponential.
+    ``w_m(k, s2_m) ~ exp(t_m(k)) s2_m^-g``: members count by support size and, for each item, by
+    how sure they are themselves; ``g`` is learned, from 0. A member that nobody's ratings of a
+    new item have taught says so by its variance ``s2_m``, and steps back. ``t_m`` and the log of
+    the scale are piecewise linear in ``log(1 + k)``.
 
     Args:
         n_members: Members that predict values.
@@ -104,6 +106,7 @@ class ValueWeights(nn.Module):
         super().__init__()
         self.level = nn.Parameter(torch.zeros(len(KNOTS), n_members))
         self.log_scale = nn.Parameter(torch.zeros(len(KNOTS)))
+        self.sureness = nn.Parameter(torch.zeros(()))
 
     def forward(self, sizes: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of the mixture: within members, and between them.
@@ -117,7 +120,8 @@ class ValueWeights(nn.Module):
             Two tensors ``[B, K]``.
         """
         hats = by_size(sizes)
-        weight = torch.softmax(hats @ self.level, dim=-1)[:, None, :]
+        level = (hats @ self.level)[:, None, :] - self.sureness * variance.log()
+        weight = torch.softmax(level, dim=-1)
         center = (weight * mean).sum(dim=-1)
         within = (weight * variance).sum(dim=-1)
         between = (weight * (mean - center.unsqueeze(-1)).square()).sum(dim=-1)
@@ -126,7 +130,8 @@ class ValueWeights(nn.Module):
     def of(self, members: Sequence[int]) -> ValueWeights:
         """The weights of some members alone, and the same scale of the variance."""
         part = ValueWeights(len(members))
-        part.load_state_dict({"level": self.level[:, list(members)], "log_scale": self.log_scale})
+        kept = {"log_scale": self.log_scale, "sureness": self.sureness}
+        part.load_state_dict({"level": self.level[:, list(members)], **kept})
         return part
 
     def roughness(self) -> Tensor:

@@ -113,6 +113,7 @@ class Gaussian:
                     taste=self.config.taste_dim,
                     exposure=self.config.exposure_dim if self._list_weight else 0,
                     hidden=self.config.hidden,
+                    lift=self.config.taste_dim + 1 if self.explicit else 0,
                 ),
                 self.config.item_shrinkage,
             )
@@ -180,6 +181,7 @@ class Gaussian:
                 taste=table.taste.shape[1] - 1,
                 exposure=table.exposure.shape[1],
                 hidden=tensors["content.inner"].shape[0],
+                lift=table.lift.shape[1],
             ),
             learner.config.item_shrinkage,
         )

@@ -57,15 +57,21 @@ class GaussianNet(ItemNet):
         self.rating_weight = nn.Parameter(torch.tensor(0.5))
 
     def taste_posterior(self, table: ItemTable, support: Support) -> Posterior:
-        """What the support's ratings say of each user's taste, ``d + 1`` dimensions."""
+        """What the support's ratings, and its items alone, say of each user's taste, ``[d + 1]``.
+
+        The prior mean moves by ``sum_s l_s / sqrt(1 + k)``: what is rated at all is informative
+        (NSVD, Paterek 2007; SVD++, Koren 2008).
+        """
         prior = self.taste_prior(support.user_features)
         items = support.items
+        scale = (1.0 + support.sizes).to(table.lift).rsqrt()
         return Posterior.of(
             table.taste[items],
             self.residual_of(table, support) * support.mask,
             1.0 / table.noise[items],
             support.mask,
             *prior,
+            lifts=table.lift[items] * scale[:, None, None] if table.lift.shape[1] else None,
         )
 
     def exposure_posterior(self, table: ItemTable, support: Support) -> Posterior:

@@ -27,6 +27,7 @@ class ItemTable(NamedTuple):
             known items.
         exposure: Vectors that choices are forecast from, ``[I, e]``.
         appeal: What makes an item chosen by anyone, ``[I]``.
+        lift: What having chosen the item, whatever its rating, says of a taste, ``[I, l]``.
     """
 
     taste: Tensor
@@ -34,6 +35,7 @@ class ItemTable(NamedTuple):
     noise: Tensor
     exposure: Tensor
     appeal: Tensor
+    lift: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class NetSizes:
     taste: int
     exposure: int
     hidden: int
+    lift: int = 0
 
 
 class ContentEncoder(nn.Module):
@@ -82,7 +85,7 @@ class ItemNet(nn.Module):
         super().__init__()
         self.sizes = sizes
         self.item_shrinkage = item_shrinkage
-        width = sizes.taste + sizes.exposure + 3
+        width = sizes.lift + sizes.taste + sizes.exposure + 3
         self.ids = nn.Parameter(torch.randn(sizes.n_items, width) * 0.1)
         self.content = ContentEncoder(sizes.item_features, sizes.hidden, width)
         self.cold_noise = nn.Parameter(torch.zeros(()))
@@ -111,6 +114,8 @@ class ItemNet(nn.Module):
             for own, given in zip(self.statistics, statistics, strict=True):
                 own.copy_(given)
             self.ids[:, -3:] = 0.0
+            self.ids[:, : self.sizes.lift] = 0.0
+            self.content.skip[: self.sizes.lift] = 0.0
             # softplus of it is a variance of 1, in squared units.
             self.content.bias[-2] = math.log(math.expm1(1.0))
 
@@ -135,7 +140,8 @@ class ItemNet(nn.Module):
         keep = torch.ones_like(self.met) if keep is None else keep
         known = keep * statistics.reliability(self.item_shrinkage)
         raw = known.unsqueeze(-1) * self.ids + self.content(item_features)
-        taste, exposure, rest = raw.split([self.sizes.taste, self.sizes.exposure, 3], dim=-1)
+        parts = [self.sizes.lift, self.sizes.taste, self.sizes.exposure, 3]
+        lift, taste, exposure, rest = raw.split(parts, dim=-1)
         bias, noise, appeal = rest.unbind(dim=-1)
         cold = (1.0 - known) * functional.softplus(self.cold_noise)
         return ItemTable(
@@ -144,6 +150,7 @@ class ItemNet(nn.Module):
             noise=functional.softplus(noise) + cold + _MIN_NOISE,
             exposure=exposure,
             appeal=keep * statistics.log_share() + appeal,
+            lift=lift,
         )
 
 

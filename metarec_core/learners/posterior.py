@@ -13,7 +13,8 @@ from torch import Tensor
 class Posterior:
     """``w ~ N(A^-1 (P m + V' B y), A^-1)`` of a batch of users.
 
-    ``P`` is the prior precision, ``m`` the prior mean, ``V`` the support's vectors, ``B`` the
+    ``P`` is the prior precision, ``m`` the prior mean, which each support entry may move by a
+    vector of its own, ``V`` the support's vectors, ``B`` the
     diagonal of their noise precisions, ``y`` the targets, ``A = P + V' B V`` (Bishop 2006,
     "Pattern Recognition and Machine Learning", equations 3.50 and 3.51).
 
@@ -22,16 +23,14 @@ class Posterior:
 
     Attributes:
         whitener: ``L^-1`` where ``A = L L'``, lower triangular, ``[B, d, d]``.
-        prior_pull: ``P m``, ``[B, d]``.
-        weighted: ``beta_s v_s`` of each support entry, ``[B, S, d]``; 0 at padding.
-        targets: ``y_s``, ``[B, S]``.
+        prior_pull: ``P m`` before any entry moved ``m``, ``[B, d]``.
+        pulls: ``beta_s v_s y_s + P l_s`` of each support entry, ``[B, S, d]``; 0 at padding.
         mean: Posterior mean, ``[B, d]``.
     """
 
     whitener: Tensor
     prior_pull: Tensor
-    weighted: Tensor
-    targets: Tensor
+    pulls: Tensor
     mean: Tensor
 
     @classmethod
@@ -43,6 +42,7 @@ class Posterior:
         mask: Tensor,
         prior_mean: Tensor,
         prior_precision: Tensor,
+        lifts: Tensor | None = None,
     ) -> Posterior:
         """Condition on a batch of supports.
 
@@ -53,15 +53,20 @@ class Posterior:
             mask: True where an entry is real, ``[B, S]``.
             prior_mean: ``m``, ``[B, d]``.
             prior_precision: ``P``, ``[B, d, d]``, symmetric positive definite.
+            lifts: ``l``, what each entry adds to ``m``, whatever its target, ``[B, S, d]``; None:
+                nothing.
         """
         prior_mean, prior_precision = prior_mean.to(vectors), prior_precision.to(vectors)
         weighted = vectors * (noise_precision * mask).unsqueeze(-1)
         precision = prior_precision + weighted.mT @ vectors
         whitener: Tensor = InverseCholesky.apply(precision)  # type: ignore[no-untyped-call]
         prior_pull = (prior_precision @ prior_mean.unsqueeze(-1)).squeeze(-1)
-        pull = prior_pull + (targets.unsqueeze(1) @ weighted).squeeze(1)
+        pulls = weighted * targets.unsqueeze(-1)
+        if lifts is not None:
+            pulls = pulls + (lifts * mask.unsqueeze(-1)) @ prior_precision
+        pull = prior_pull + pulls.sum(dim=1)
         mean = (whitener.mT @ (whitener @ pull.unsqueeze(-1))).squeeze(-1)
-        return cls(whitener, prior_pull, weighted, targets, mean)
+        return cls(whitener, prior_pull, pulls, mean)
 
     @property
     def covariance(self) -> Tensor:
@@ -93,12 +98,11 @@ class Posterior:
             vectors: ``[B, K, d]``.
 
         Returns:
-            ``v' A^-1 P m`` ``[B, K]`` and ``beta_s y_s v' A^-1 v_s`` ``[B, K, S]``.
+            ``v' A^-1 P m`` ``[B, K]`` and ``v' A^-1 (beta_s v_s y_s + P l_s)`` ``[B, K, S]``.
         """
         solved = self.whitener.mT @ (self.whitener @ vectors.mT)
         prior = (self.prior_pull.unsqueeze(1) @ solved).squeeze(1)
-        support = (self.weighted * self.targets.unsqueeze(-1)) @ solved
-        return prior, support.mT
+        return prior, (self.pulls @ solved).mT
 
 
 class InverseCholesky(torch.autograd.Function):

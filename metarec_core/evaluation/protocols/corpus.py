@@ -15,6 +15,7 @@ from metarec_core.errors import DatasetError
 from metarec_core.features.encoder import FeatureEncoder
 from metarec_core.home import Home
 from metarec_core.ingest.descriptor import DatasetDescriptor, load_descriptor
+from metarec_core.ingest.fetch import fetch
 from metarec_core.ingest.locate import locate
 from metarec_core.ingest.read import fingerprint, ingest_tables
 from metarec_core.schema import Columns, Table
@@ -48,13 +49,17 @@ class Corpus:
 def find_dataset(name: str, folder: str, data: Path, home: Home) -> Path:
     """Directory of a dataset: ``data/folder`` if there is one, else the fetched one.
 
+    One that can be fetched is fetched on the way, if it is in neither place: a protocol is one
+    command.
+
     Raises:
-        DatasetError: If it is in neither place.
+        DatasetError: If it is in neither place and cannot be fetched.
     """
     there = data.expanduser().absolute() / folder
     descriptor = load_descriptor(name)
     if there.is_dir() or descriptor.fetch is None:
         return locate(descriptor, DatasetConfig(name=name, path=str(there)), home)
+    fetch(descriptor, home)
     return locate(descriptor, DatasetConfig(name=name), home)
 
 

@@ -83,6 +83,20 @@ def test_values_trust_the_better_member_and_own_up_to_the_error() -> None:
     assert float(inside.float().mean()) == pytest.approx(0.9, abs=0.04)
 
 
+def test_a_member_that_owns_up_to_its_ignorance_steps_back_there() -> None:
+    generator = torch.Generator().manual_seed(3)
+    n = 4000
+    sizes, values = torch.full((n,), 5), torch.randn(n, generator=generator)
+    variance = torch.tensor([0.1, 1.0]).repeat(n, 1)
+    variance[::2] = variance[::2].flip(1)  # each member knows one half of the items
+    mean = values[:, None] + torch.randn(n, 2, generator=generator) * variance.sqrt()
+    weights = fit_value_weights(sizes, mean, variance, values, smoothing=0.01)
+    assert weights.sureness > 0.5
+    center, _ = weights(sizes, mean[:, None], variance[:, None])
+    error = (center.squeeze(1) - values).square().mean()
+    assert error < 0.6 * (mean.mean(dim=1) - values).square().mean()
+
+
 def test_between_members_there_is_variance_too() -> None:
     sizes = torch.tensor([0, 5])
     mean, variance = torch.tensor([[[1.0, 3.0]]] * 2), torch.ones(2, 1, 2)

@@ -99,3 +99,19 @@ def test_the_gradient_of_the_inverse_factor_is_that_of_small_steps() -> None:
     eye = torch.eye(4, **TORCH).expand(3, -1, -1)
     torch.testing.assert_close(whitener @ given @ whitener.mT, eye, atol=1e-12, rtol=1e-12)
     assert torch.equal(whitener, whitener.tril())
+
+
+def test_entries_that_move_the_prior_have_their_part_in_mean_and_shares() -> None:
+    given = problem()
+    generator = torch.Generator().manual_seed(2)
+    lifts = torch.randn(3, 6, 4, generator=generator, **TORCH)
+    posterior = Posterior.of(**given, lifts=lifts)
+    moved = given["prior_mean"] + (lifts * given["mask"].unsqueeze(-1)).sum(dim=1)
+    same = Posterior.of(**(given | {"prior_mean": moved}))
+    torch.testing.assert_close(posterior.mean, same.mean, atol=1e-10, rtol=1e-10)
+    torch.testing.assert_close(posterior.covariance, same.covariance, atol=1e-12, rtol=1e-12)
+    items = torch.randn(3, 5, 4, generator=generator, **TORCH)
+    prior, support = posterior.shares(items)
+    assert (support.movedim(1, 2)[~given["mask"]] == 0.0).all()
+    total = (items @ posterior.mean.unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(prior + support.sum(dim=-1), total, atol=1e-10, rtol=1e-10)

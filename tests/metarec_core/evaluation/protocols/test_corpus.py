@@ -8,6 +8,7 @@ import pytest
 
 from metarec_core.config import CleaningConfig
 from metarec_core.errors import DatasetError
+from metarec_core.evaluation.protocols import corpus as corpus_module
 from metarec_core.evaluation.protocols.corpus import (
     STATE,
     Corpus,
@@ -17,6 +18,7 @@ from metarec_core.evaluation.protocols.corpus import (
     require_states,
 )
 from metarec_core.home import Home
+from metarec_core.ingest.descriptor import DatasetDescriptor
 
 
 def test_ids_stand_in_numeric_order_and_states_stay_with_their_rows(
@@ -77,6 +79,29 @@ def test_a_set_without_states_is_refused(corpus: Corpus) -> None:
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="ml-1m"):
         find_dataset("ml-1m-content", "ml-1m", tmp_path, Home(tmp_path))
+
+
+def test_a_set_that_is_in_neither_place_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path / "home")
+    asked: list[str] = []
+
+    def fetch(descriptor: DatasetDescriptor, into: Home) -> None:
+        asked.append(descriptor.name)
+        (into.datasets / descriptor.name).mkdir(parents=True)
+        for name in descriptor.fetch.files:
+            (into.datasets / descriptor.name / name).touch()
+
+    monkeypatch.setattr(corpus_module, "fetch", fetch)
+    found = find_dataset("ml-100k", "ml-100k", tmp_path, home)
+    assert asked == ["ml-100k"]
+    assert found == home.datasets / "ml-100k"
+    (tmp_path / "ml-100k").mkdir()
+    for file in found.iterdir():
+        (tmp_path / "ml-100k" / file.name).touch()
+    assert find_dataset("ml-100k", "ml-100k", tmp_path, home) == tmp_path / "ml-100k"
+    assert asked == ["ml-100k"]
 
 
 def test_movielens_1m_is_read_whole(shared_data: Path, tmp_path: Path) -> None:
