@@ -109,8 +109,10 @@ class Average:
     (stacking, Wolpert 1992, "Stacked Generalization", with weights that are functions, Sill et
     al. 2009, "Feature-Weighted Linear Stacking").
 
-    Values are those of a mixture of the members that predict any, with weights by ``k``: its mean,
-    and its variance within and between members times a scale by ``k``, all by likelihood.
+    Values are those of a mixture of the members that predict any, with weights by ``k`` and by each
+    member's own variance: its mean, and its variance within and between members times a scale by
+    ``k``, all by likelihood. Of an item that nobody met, members that read no features know
+    nothing: there the others alone speak.
 
     Linear members keep their exact reasons: shares add with the user's weights, which are held
     fixed; what the other members bring is one share of its own.
@@ -127,6 +129,7 @@ class Average:
         self.lists = ListWeights(1)
         self.values: ValueWeights | None = None
         self.valued: list[bool] = []
+        self._met = torch.ones(0, dtype=torch.bool)
 
     def fit(self, train: TaskData, validation: TaskData, context: FitContext) -> FitReport:
         """Fit the members on ``train`` and their weights on ``validation``.
@@ -136,6 +139,8 @@ class Average:
         earlier = context.earlier if isinstance(context.earlier, Average) else None
         self.members = list(self._fit_members(train, validation, context, earlier))
         self.lists, self.values = ListWeights(len(self.members)), None
+        items = torch.from_numpy(train.interactions.items)
+        self._met = torch.bincount(items, minlength=train.n_items) > 0
         self._place(context.device)
         if earlier is not None:
             self.lists, self.values = earlier.lists, earlier.values
@@ -211,7 +216,19 @@ class Average:
                 facts[label] = facts.get(label, 0.0) + float(weights[knot, place])
         return facts
 
+    def _speaks(self) -> Tensor | None:
+        """Which of the members that predict values has a say on each item, ``[I, M']``."""
+        reads = [
+            getattr(member.learner, "reads_features", True)
+            for member, valued in zip(self.members, self.valued, strict=True)
+            if valued
+        ]
+        if all(reads) or not any(reads):
+            return None
+        return self._met[:, None] | torch.tensor(reads, device=self._met.device)
+
     def _place(self, device: torch.device) -> None:
+        self._met = self._met.to(device)
         self.lists.to(device).requires_grad_(False)
         if self.values is not None:
             self.values.to(device).requires_grad_(False)
@@ -245,13 +262,15 @@ class Average:
         if self.values is not None and columns:
             view.values = self.values.of(columns)
         view.valued = [self.valued[place] for place in places]
+        view._met = self._met
         view._place(self.lists.usual.device)
         return view
 
     def adapt(self, support: Support) -> AveragePredictor:
         """Adapt every member."""
         predictors = [member.learner.adapt(support) for member in self.members]
-        return AveragePredictor(predictors, self.lists, self.values, support)
+        speaks = self._speaks() if self.values is not None else None
+        return AveragePredictor(predictors, self.lists, self.values, support, speaks)
 
     def state(self) -> dict[str, Tensor]:
         """The members' names, settings and tensors, and the weights."""
@@ -262,6 +281,7 @@ class Average:
             state[f"about.{place}"] = torch.tensor(list(text), dtype=torch.uint8)
             state |= {f"{place}.{key}": value for key, value in member.learner.state().items()}
         state["valued"] = torch.tensor(self.valued)
+        state["met"] = self._met
         state |= {f"lists.{key}": value for key, value in self.lists.state_dict().items()}
         if self.values is not None:
             state |= {f"values.{key}": value for key, value in self.values.state_dict().items()}
@@ -282,6 +302,7 @@ class Average:
             )
             learner.members.append(Member(about["name"], own))
         learner.valued = state["valued"].tolist()
+        learner._met = state["met"]
         learner.lists = ListWeights(n_members)
         learner.lists.load_state_dict(_under("lists.", state))
         if values := _under("values.", state):

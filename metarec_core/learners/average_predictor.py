@@ -23,6 +23,7 @@ class AveragePredictor:
         lists: Weights of the members' scores.
         values: Weights of the members that predict values; None: no values.
         support: What is known.
+        speaks: Which of those members has a say on the value of each item, ``[I, M']`` bool.
 
     Attributes:
         decided: How decided each member is about each user, ``[B, M]``.
@@ -34,8 +35,10 @@ class AveragePredictor:
         lists: ListWeights,
         values: ValueWeights | None,
         support: Support,
+        speaks: Tensor | None = None,
     ) -> None:
         self._members = members
+        self._speaks = speaks
         self._values = values
         self._support = support
         # Member by member: all their scores together would be M times as large as the result.
@@ -95,7 +98,10 @@ class AveragePredictor:
             return unknown, unknown
         mean, variance = self.member_values(items)
         with torch.no_grad():
-            center, spread = self._values(self._support.sizes, mean, variance)
+            speaks = self._speaks
+            if speaks is not None:
+                speaks = speaks.expand_as(mean) if items is None else speaks[items]
+            center, spread = self._values(self._support.sizes, mean, variance, speaks)
         return center, spread
 
     def shares(self, items: Tensor) -> Shares:

@@ -94,9 +94,8 @@ class ValueWeights(nn.Module):
     """Weights of the members that predict values, of sum 1, and a scale of the variance.
 
     ``w_m(k, s2_m) ~ exp(t_m(k)) s2_m^-g``: members count by support size and, for each item, by
-    how sure they are themselves; ``g`` is learned, from 0. A member that nobody's ratings of a
-    new item have taught says so by its variance ``s2_m``, and steps back. ``t_m`` and the log of
-    the scale are piecewise linear in ``log(1 + k)``.
+    how sure they are themselves, ``s2_m`` being their variance and ``g >= 0`` learned. ``t_m`` and
+    the log of the scale are piecewise linear in ``log(1 + k)``.
 
     Args:
         n_members: Members that predict values.
@@ -108,19 +107,26 @@ class ValueWeights(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(len(KNOTS)))
         self.sureness = nn.Parameter(torch.zeros(()))
 
-    def forward(self, sizes: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, sizes: Tensor, mean: Tensor, variance: Tensor, speaks: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Mean and variance of the mixture: within members, and between them.
 
         Args:
             sizes: Support sizes, ``[B]``.
             mean: Each member's prediction, ``[B, K, M]``.
             variance: Its predictive variance, ``[B, K, M]``.
+            speaks: False where a member has no say, ``[B, K, M]`` bool, at least one True
+                in each ``[M]``; None: all have.
 
         Returns:
             Two tensors ``[B, K]``.
         """
         hats = by_size(sizes)
-        level = (hats @ self.level)[:, None, :] - self.sureness * variance.log()
+        level = (hats @ self.level)[:, None, :]
+        level = level - functional.softplus(self.sureness) * variance.log()
+        if speaks is not None:
+            level = level.masked_fill(~speaks, -torch.inf)
         weight = torch.softmax(level, dim=-1)
         center = (weight * mean).sum(dim=-1)
         within = (weight * variance).sum(dim=-1)

@@ -64,14 +64,15 @@ class GaussianNet(ItemNet):
         """
         prior = self.taste_prior(support.user_features)
         items = support.items
-        scale = (1.0 + support.sizes).to(table.lift).rsqrt()
+        scale = (1.0 + support.sizes).to(table.lift).rsqrt()[:, None, None]
+        lifts = table.lift[items] * scale if table.lift.shape[1] else None
         return Posterior.of(
             table.taste[items],
             self.residual_of(table, support) * support.mask,
             1.0 / table.noise[items],
             support.mask,
             *prior,
-            lifts=table.lift[items] * scale[:, None, None] if table.lift.shape[1] else None,
+            lifts,
         )
 
     def exposure_posterior(self, table: ItemTable, support: Support) -> Posterior:

@@ -13,10 +13,12 @@ from metarec_core.errors import ModelError
 from metarec_core.learners.average import Average, AverageConfig
 from metarec_core.learners.base import FitContext, Learner
 from metarec_core.learners.bias import Bias, BiasConfig
+from metarec_core.learners.gaussian import GaussianConfig
 from metarec_core.learners.item_knn import ItemKnnConfig
 from metarec_core.learners.modes import in_mode
 from metarec_core.schema import Feedback
 from metarec_core.section import Section
+from metarec_core.training.loop import LoopConfig
 
 CHEAP = ("popularity", "bias", "item_knn", "ease")
 
@@ -119,6 +121,27 @@ def test_what_is_not_linear_is_a_share_of_its_own(
     assert shares.beyond is not None
     assert shares.beyond.abs().max() > 0.0
     assert torch.allclose(shares.total(), mixed.scores(items), atol=1e-9)
+
+
+def test_on_an_item_that_nobody_met_only_those_speak_who_read_features(
+    train_data: TaskData, validation_data: TaskData
+) -> None:
+    new = train_data.n_items
+    one_more = {"item_features": np.vstack([train_data.item_features, train_data.item_features[0]])}
+    train, validation = replace(train_data, **one_more), replace(validation_data, **one_more)
+    brief = GaussianConfig(loop=LoopConfig(epochs=1))
+    average = fitted(train, validation, ("blr", "gaussian"), {"gaussian": brief})
+    copy = Average.from_state(average.config, average.state(), torch.device("cpu"))
+    support = full_support(validation, np.arange(3))
+    items = torch.tensor([[0, new]]).expand(3, 2)
+    for learner in (average, copy):
+        mean, variance = learner.adapt(support).mean_var(items)
+        alone, _ = learner.members[1].learner.adapt(support).mean_var(items)
+        torch.testing.assert_close(mean[:, 1], alone[:, 1].double())
+        assert not torch.allclose(mean[:, 0], alone[:, 0].double(), atol=1e-4)
+        everywhere, _ = learner.adapt(support).mean_var()
+        torch.testing.assert_close(everywhere[:, [0, new]], mean)
+        assert (variance > 0.0).all()
 
 
 def test_no_values_for_events(train_data: TaskData, validation_data: TaskData) -> None:

@@ -91,7 +91,6 @@ def test_a_member_that_owns_up_to_its_ignorance_steps_back_there() -> None:
     variance[::2] = variance[::2].flip(1)  # each member knows one half of the items
     mean = values[:, None] + torch.randn(n, 2, generator=generator) * variance.sqrt()
     weights = fit_value_weights(sizes, mean, variance, values, smoothing=0.01)
-    assert weights.sureness > 0.5
     center, _ = weights(sizes, mean[:, None], variance[:, None])
     error = (center.squeeze(1) - values).square().mean()
     assert error < 0.6 * (mean.mean(dim=1) - values).square().mean()
@@ -107,6 +106,8 @@ def test_between_members_there_is_variance_too() -> None:
         weights.log_scale.zero_()
         weights.level.zero_()
         center, spread = weights(sizes, mean, variance)
+        one, _ = weights(sizes, mean, variance, torch.tensor([True, False]).expand(2, 1, 2))
+    assert (one == 1.0).all()
     assert torch.allclose(center, torch.full((2, 1), 2.0))
     assert torch.allclose(spread, torch.full((2, 1), 2.0))
 
