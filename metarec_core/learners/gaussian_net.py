@@ -71,7 +71,8 @@ class GaussianNet(ItemNet):
             self.residual_of(table, support) * support.mask,
             1.0 / table.noise[items],
             support.mask,
-            *prior,
+            prior.mean,
+            prior.precision,
             lifts,
         )
 
