@@ -6,7 +6,7 @@ without padding; losses and gradients are checked to be the same. The Gaussian h
 compared with: its whole training, sampling and validation included, is timed by epochs, by the
 clock and, since other processes may take their share of a machine, by processor time.
 
-    python -m benchmarks.meta_training [--json] [--seed 7] [--threads 1] [--tasks 256]
+    python -m benchmarks.meta_training [--json] [--seed 7] [--threads 2] [--tasks 256]
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from metarec_core.config.load import load_config
 from metarec_core.episodes.sampling import EpisodeSampler
 from metarec_core.episodes.types import Episode, InteractionMatrix, Support, TaskData, ValueScale
 from metarec_core.learners.base import FitContext
-from metarec_core.learners.gaussian import Gaussian, GaussianConfig
+from metarec_core.learners.gaussian import Gaussian
 from metarec_core.learners.item_net import ItemTable, start_from_baselines
 from metarec_core.learners.losses import list_nll, rating_parts
 from metarec_core.learners.maml import Maml, MamlConfig, everything, meta_loss
 from metarec_core.learners.maml_net import Fast, InnerTask, MamlNet, Variant, adapt_one
 from metarec_core.learners.objective import Parts
 from metarec_core.schema import Feedback
-from metarec_core.training.loop import LoopConfig
 
 DATA = Path("../shared/data/ml-1m")
 CPU = torch.device("cpu")
+P1 = Path(__file__).parent / "p1.yaml"
 SCALE = ValueScale(Feedback.EXPLICIT, 1.0, 5.0, 4.0)
 MAX_SUPPORT = MAX_QUERY = 64
 TOLERANCE = 1e-3
@@ -227,7 +228,10 @@ def _quickest(run: Callable[[], object], repeats: int) -> float:
 
 
 def time_gaussian(data: TaskData, *, batch_tasks: int, epochs: int, seed: int) -> dict[str, Any]:
-    """Tasks a second of whole epochs of ``gaussian`` on ratings: sampling, steps, validation."""
+    """Tasks a second of whole epochs of ``gaussian`` on ratings: sampling, steps, validation.
+
+    Its settings are those that ``benchmarks/p1.yaml`` gives for P1.
+    """
     rng = np.random.default_rng(seed)
     order = rng.permutation(data.n_users)
     held_out = data.n_users // 10
@@ -240,18 +244,9 @@ def time_gaussian(data: TaskData, *, batch_tasks: int, epochs: int, seed: int) -
         max_query=MAX_QUERY,
         progress=lambda *_: ends.append((time.perf_counter(), time.process_time())),
     )
-    config = GaussianConfig(
-        taste_dim=20,
-        list_weight=0.0,
-        id_dropout=0.3,
-        loop=LoopConfig(
-            epochs=epochs + 1,
-            patience=epochs + 1,
-            batch_tasks=batch_tasks,
-            learning_rate=0.01,
-            weight_decay=1.0,
-        ),
-    )
+    settings = load_config(P1).learners.gaussian
+    loop = {"epochs": epochs + 1, "patience": epochs + 1, "batch_tasks": batch_tasks}
+    config = settings.model_copy(update={"loop": settings.loop.model_copy(update=loop)})
     Gaussian(config).fit(train, validation, context)
     # The first epoch also warms up threads and caches.
     seconds, processor = np.median(np.diff(ends, axis=0), axis=0)
@@ -274,7 +269,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--tasks", type=int, default=256, help="tasks a batch of the family")
     parser.add_argument("--batch", type=int, default=256, help="tasks a batch of the Gaussian")
     parser.add_argument("--repeats", type=int, default=5)

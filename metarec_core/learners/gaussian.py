@@ -17,6 +17,7 @@ from metarec_core.learners.gaussian_net import GaussianNet
 from metarec_core.learners.item_net import ItemTable, NetSizes, start_from_baselines
 from metarec_core.learners.losses import list_nll, rating_parts
 from metarec_core.learners.objective import LossWeights, Objective, Parts
+from metarec_core.learners.posterior import entries
 from metarec_core.schema import Feedback
 from metarec_core.search import Distribution, Integer, Uniform
 from metarec_core.section import Section
@@ -268,7 +269,7 @@ def _parts(
     parts: dict[str, tuple[Tensor, Tensor]] = {}
     taste = net.taste_posterior(table, episode.support) if explicit else None
     if taste is not None:
-        vectors = table.taste[episode.items]
+        vectors = entries(table.taste, episode.items)
         mean = table.bias[episode.items] + (vectors @ taste.mean.unsqueeze(-1)).squeeze(-1)
         variance = taste.variance(vectors) + table.noise[episode.items]
         parts |= rating_parts(mean, variance, episode, net.mu, net.unit)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from metarec_core.episodes.types import Support
 from metarec_core.learners.item_net import ContentEncoder, ItemNet, ItemTable, NetSizes
-from metarec_core.learners.posterior import Posterior
+from metarec_core.learners.posterior import Lifts, Posterior, entries
 
 _FARTHEST = 5.0
 
@@ -64,10 +64,10 @@ class GaussianNet(ItemNet):
         """
         prior = self.taste_prior(support.user_features)
         items = support.items
-        scale = (1.0 + support.sizes).to(table.lift).rsqrt()[:, None, None]
-        lifts = table.lift[items] * scale if table.lift.shape[1] else None
+        weight = (1.0 + support.sizes).to(table.lift).rsqrt().unsqueeze(-1) * support.mask
+        lifts = Lifts(table.lift, items, weight) if table.lift.shape[1] else None
         return Posterior.of(
-            table.taste[items],
+            entries(table.taste, items),
             self.residual_of(table, support) * support.mask,
             1.0 / table.noise[items],
             support.mask,
@@ -87,7 +87,7 @@ class GaussianNet(ItemNet):
         residual = self.residual_of(table, support).clamp(-_FARTHEST, _FARTHEST)
         target = self.exposure_target[0] + self.exposure_target[1] * residual
         return Posterior.of(
-            table.exposure[items],
+            entries(table.exposure, items),
             target * support.mask,
             self.exposure_log_beta.exp(),
             support.mask,

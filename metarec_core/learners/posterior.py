@@ -3,10 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+
+def entries(table: Tensor, items: Tensor) -> Tensor:
+    """Rows ``[B, S, d]`` of a table ``[I, d]``, for items ``[B, S]``.
+
+    Several times as quick as ``table[items]`` forward and ``embedding`` backward.
+    """
+    return table.index_select(0, items.reshape(-1)).view(*items.shape, table.shape[1])
+
+
+class Lifts(NamedTuple):
+    """What each support entry adds to the mean of a prior: a vector of its item, times a weight.
+
+    Attributes:
+        table: Of each item, ``[I, d]``.
+        items: Of the support, ``[B, S]``.
+        weight: Of each entry, ``[B, S]``; 0 at padding.
+    """
+
+    table: Tensor
+    items: Tensor
+    weight: Tensor
+
+    def total(self) -> Tensor:
+        """Sum over the support, ``[B, d]``."""
+        return (self.weight.unsqueeze(1) @ entries(self.table, self.items)).squeeze(1)
+
+    def each(self) -> Tensor:
+        """``[B, S, d]``."""
+        return entries(self.table, self.items) * self.weight.unsqueeze(-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +54,20 @@ class Posterior:
     Attributes:
         whitener: ``L^-1`` where ``A = L L'``, lower triangular, ``[B, d, d]``.
         prior_pull: ``P m`` before any entry moved ``m``, ``[B, d]``.
-        pulls: ``beta_s v_s y_s + P l_s`` of each support entry, ``[B, S, d]``; 0 at padding.
         mean: Posterior mean, ``[B, d]``.
+        rows: ``beta_s^.5 v_s`` of each support entry, ``[B, S, d]``; 0 at padding.
+        targets: ``beta_s^.5 y_s``, ``[B, S]``; 0 at padding.
+        lifts: What each entry moves ``m`` by; None where nothing does.
+        prior_precision: ``P``, ``[B, d, d]``.
     """
 
     whitener: Tensor
     prior_pull: Tensor
-    pulls: Tensor
     mean: Tensor
+    rows: Tensor
+    targets: Tensor
+    lifts: Lifts | None
+    prior_precision: Tensor
 
     @classmethod
     def of(
@@ -42,7 +78,7 @@ class Posterior:
         mask: Tensor,
         prior_mean: Tensor,
         prior_precision: Tensor,
-        lifts: Tensor | None = None,
+        lifts: Lifts | None = None,
     ) -> Posterior:
         """Condition on a batch of supports.
 
@@ -53,20 +89,25 @@ class Posterior:
             mask: True where an entry is real, ``[B, S]``.
             prior_mean: ``m``, ``[B, d]``.
             prior_precision: ``P``, ``[B, d, d]``, symmetric positive definite.
-            lifts: ``l``, what each entry adds to ``m``, whatever its target, ``[B, S, d]``; None:
-                nothing.
+            lifts: ``l``, what each entry adds to ``m``, whatever its target; None: nothing.
         """
         prior_mean, prior_precision = prior_mean.to(vectors), prior_precision.to(vectors)
-        weighted = vectors * (noise_precision * mask).unsqueeze(-1)
-        precision = prior_precision + weighted.mT @ vectors
-        whitener: Tensor = InverseCholesky.apply(precision)  # type: ignore[no-untyped-call]
+        root = noise_precision.sqrt() * mask
+        rows, targets = vectors * root.unsqueeze(-1), targets * root
+        gram: Tensor = Gram.apply(rows)  # type: ignore[no-untyped-call]
+        whitener: Tensor = InverseCholesky.apply(prior_precision + gram)  # type: ignore[no-untyped-call]
         prior_pull = (prior_precision @ prior_mean.unsqueeze(-1)).squeeze(-1)
-        pulls = weighted * targets.unsqueeze(-1)
+        pull = prior_pull + (targets.unsqueeze(1) @ rows).squeeze(1)
         if lifts is not None:
-            pulls = pulls + (lifts * mask.unsqueeze(-1)) @ prior_precision
-        pull = prior_pull + pulls.sum(dim=1)
+            pull = pull + (prior_precision @ lifts.total().unsqueeze(-1)).squeeze(-1)
         mean = (whitener.mT @ (whitener @ pull.unsqueeze(-1))).squeeze(-1)
-        return cls(whitener, prior_pull, pulls, mean)
+        return cls(whitener, prior_pull, mean, rows, targets, lifts, prior_precision)
+
+    @property
+    def pulls(self) -> Tensor:
+        """``beta_s v_s y_s + P l_s``, ``[B, S, d]``; made for reasons alone, as training is hot."""
+        pulls = self.rows * self.targets.unsqueeze(-1)
+        return pulls if self.lifts is None else pulls + self.lifts.each() @ self.prior_precision
 
     @property
     def covariance(self) -> Tensor:
@@ -103,6 +144,25 @@ class Posterior:
         solved = self.whitener.mT @ (self.whitener @ vectors.mT)
         prior = (self.prior_pull.unsqueeze(1) @ solved).squeeze(1)
         return prior, (self.pulls @ solved).mT
+
+
+class Gram(torch.autograd.Function):
+    """``V -> V' V`` of a batch ``[B, S, d]``.
+
+    Its gradient is one product where that of a product of two matrices is two.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        """``[B, d, d]``."""
+        ctx.save_for_backward(rows)
+        return rows.mT @ rows
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """``V (G + G')``."""
+        rows: Tensor = ctx.saved_tensors[0]
+        return rows @ (gradients[0] + gradients[0].mT)
 
 
 class InverseCholesky(torch.autograd.Function):

@@ -2,7 +2,7 @@
 
 import torch
 
-from metarec_core.learners.posterior import InverseCholesky, Posterior
+from metarec_core.learners.posterior import Gram, InverseCholesky, Lifts, Posterior
 
 TORCH = {"dtype": torch.float64}
 
@@ -104,14 +104,21 @@ def test_the_gradient_of_the_inverse_factor_is_that_of_small_steps() -> None:
 def test_entries_that_move_the_prior_have_their_part_in_mean_and_shares() -> None:
     given = problem()
     generator = torch.Generator().manual_seed(2)
-    lifts = torch.randn(3, 6, 4, generator=generator, **TORCH)
-    posterior = Posterior.of(**given, lifts=lifts)
-    moved = given["prior_mean"] + (lifts * given["mask"].unsqueeze(-1)).sum(dim=1)
+    table = torch.randn(9, 4, generator=generator, **TORCH)
+    items = torch.randint(9, (3, 6), generator=generator)
+    posterior = Posterior.of(**given, lifts=Lifts(table, items, 0.5 * given["mask"].double()))
+    moved = given["prior_mean"] + 0.5 * (table[items] * given["mask"].unsqueeze(-1)).sum(dim=1)
     same = Posterior.of(**(given | {"prior_mean": moved}))
     torch.testing.assert_close(posterior.mean, same.mean, atol=1e-10, rtol=1e-10)
     torch.testing.assert_close(posterior.covariance, same.covariance, atol=1e-12, rtol=1e-12)
-    items = torch.randn(3, 5, 4, generator=generator, **TORCH)
-    prior, support = posterior.shares(items)
+    vectors = torch.randn(3, 5, 4, generator=generator, **TORCH)
+    prior, support = posterior.shares(vectors)
     assert (support.movedim(1, 2)[~given["mask"]] == 0.0).all()
-    total = (items @ posterior.mean.unsqueeze(-1)).squeeze(-1)
+    total = (vectors @ posterior.mean.unsqueeze(-1)).squeeze(-1)
     torch.testing.assert_close(prior + support.sum(dim=-1), total, atol=1e-10, rtol=1e-10)
+
+
+def test_the_gram_matrix_has_the_gradient_of_a_product() -> None:
+    rows = torch.randn(2, 5, 3, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(Gram.apply(rows), rows.mT @ rows)
+    assert torch.autograd.gradcheck(Gram.apply, rows)
