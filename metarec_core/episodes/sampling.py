@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,8 +14,8 @@ from metarec_core.episodes.types import Episode, FloatArray, IntArray, Support, 
 
 
 @dataclass(frozen=True, slots=True)
-class _Shuffled:
-    """Interactions of a batch of users in random order within each user."""
+class _Ordered:
+    """Interactions of a batch of users, in the order in which they are cut."""
 
     rows: IntArray
     ranks: IntArray
@@ -75,21 +75,23 @@ class EpisodeSampler:
         order = rng.permutation(self._users)
         for start in range(0, len(order), self._batch_size):
             users = order[start : start + self._batch_size]
-            shuffled = _shuffle(self._data, users, rng)
-            limits = np.minimum(self._max_support, shuffled.counts - 1)
+            ordered = _in_order(self._data, users, rng)
+            limits = np.minimum(self._max_support, ordered.counts - 1)
             sizes = draw_support_sizes(limits, rng)
-            yield _cut(self._data, users, shuffled, sizes, sizes, self._max_query)
+            if self._data.by_time:
+                ordered = _later_shuffled(ordered, sizes, rng)
+            yield _cut(self._data, users, ordered, sizes, sizes, self._max_query)
 
 
 class EvaluationTasks:
-    """Fixed tasks: one shuffle a user, one query a user, supports that are nested prefixes.
+    """Fixed tasks: one order a user, one query a user, supports that are nested prefixes.
 
     Args:
         data: Where users live.
         users: Rows of the users to evaluate.
         support_sizes: Sizes wanted; a user has a task at each size that the interactions
             outside the query suffice for.
-        max_query: Largest query; a user's query is the last half of the shuffle, at most so many.
+        max_query: Largest query; a user's query is the last half of the order, at most so many.
         seed: Seed of the shuffle.
         rank_reserved: Whether *reserved* items compete in rankings, which the user met but which
             are neither in the support nor in the query. Ranked, they count as misses though the
@@ -114,8 +116,8 @@ class EvaluationTasks:
         self.support_sizes = tuple(sorted(set(support_sizes)))
         self._max_query = max_query
         self._rank_reserved = rank_reserved
-        self._shuffled = _shuffle(data, self.users, np.random.default_rng(seed))
-        counts = self._shuffled.counts
+        self._ordered = _in_order(data, self.users, np.random.default_rng(seed))
+        counts = self._ordered.counts
         pool = counts - np.minimum(max_query, (counts + 1) // 2)
         # A user without interactions has no query and so no task, not even without support.
         self._pool = np.where(counts > 0, pool, -1)
@@ -134,7 +136,7 @@ class EvaluationTasks:
             eligible = np.flatnonzero(self._pool >= support_size)
             for start in range(0, len(eligible), size):
                 rows = eligible[start : start + size]
-                part = _take(self._shuffled, rows)
+                part = _take(self._ordered, rows)
                 sizes = np.full(len(rows), support_size, dtype=np.int64)
                 episode = _cut(
                     self.data, self.users[rows], part, sizes, self._pool[rows], self._max_query
@@ -194,12 +196,18 @@ def full_support(data: TaskData, users: IntArray) -> Support:
     )
 
 
-def _shuffle(data: TaskData, users: IntArray, rng: np.random.Generator) -> _Shuffled:
+def _in_order(data: TaskData, users: IntArray, rng: np.random.Generator) -> _Ordered:
+    """In random order, or by time with ties in random order."""
     rows, positions = data.interactions.entries(users)
     counts = data.interactions.indptr[users + 1] - data.interactions.indptr[users]
-    # One key, the row before the point and the draw behind it: two keys take seven times as long.
-    order = np.argsort(rows + rng.random(len(rows)))
-    return _Shuffled(
+    draws = rng.random(len(rows))
+    if data.by_time:
+        assert data.interactions.times is not None, "tasks cut by time have times"
+        order = np.lexsort((draws, data.interactions.times[positions], rows))
+    else:
+        # One key, the row before the point and the draw behind it: two keys take much longer.
+        order = np.argsort(rows + draws)
+    return _Ordered(
         rows=rows,
         ranks=within(counts),
         items=data.interactions.items[positions[order]],
@@ -208,16 +216,24 @@ def _shuffle(data: TaskData, users: IntArray, rng: np.random.Generator) -> _Shuf
     )
 
 
-def _take(shuffled: _Shuffled, rows: IntArray) -> _Shuffled:
-    counts = shuffled.counts[rows]
-    starts = np.cumsum(shuffled.counts) - shuffled.counts
+def _later_shuffled(ordered: _Ordered, sizes: IntArray, rng: np.random.Generator) -> _Ordered:
+    """Supports as they are, all that follows in random order: a query is a sample of the future."""
+    draws = rng.random(len(ordered.rows))
+    later = np.where(ordered.ranks < sizes[ordered.rows], 0.0, 1.0 - draws)
+    order = np.lexsort((ordered.ranks, later, ordered.rows))
+    return replace(ordered, items=ordered.items[order], values=ordered.values[order])
+
+
+def _take(ordered: _Ordered, rows: IntArray) -> _Ordered:
+    counts = ordered.counts[rows]
+    starts = np.cumsum(ordered.counts) - ordered.counts
     ranks = within(counts)
     positions = np.repeat(starts[rows], counts) + ranks
-    return _Shuffled(
+    return _Ordered(
         rows=np.repeat(np.arange(len(rows)), counts),
         ranks=ranks,
-        items=shuffled.items[positions],
-        values=shuffled.values[positions],
+        items=ordered.items[positions],
+        values=ordered.values[positions],
         counts=counts,
     )
 
@@ -225,13 +241,13 @@ def _take(shuffled: _Shuffled, rows: IntArray) -> _Shuffled:
 def _cut(
     data: TaskData,
     users: IntArray,
-    shuffled: _Shuffled,
+    ordered: _Ordered,
     support_sizes: IntArray,
     query_starts: IntArray,
     max_query: int,
 ) -> Episode:
     """Support: ranks below ``support_sizes``; query: ranks from ``query_starts`` on."""
-    rows, ranks = shuffled.rows, shuffled.ranks
+    rows, ranks = ordered.rows, ordered.ranks
     known = ranks < support_sizes[rows]
     offset = ranks - query_starts[rows]
     asked = (offset >= 0) & (offset < max_query)
@@ -240,13 +256,13 @@ def _cut(
         users,
         rows[known],
         ranks[known],
-        shuffled.items[known],
-        shuffled.values[known],
+        ordered.items[known],
+        ordered.values[known],
         int(support_sizes.max(initial=0)),
     )
     width = int(offset[asked].max(initial=-1)) + 1
     shape = (len(users), width)
     items, values, mask = pad(
-        shape, rows[asked], offset[asked], shuffled.items[asked], shuffled.values[asked]
+        shape, rows[asked], offset[asked], ordered.items[asked], ordered.values[asked]
     )
     return Episode(torch.from_numpy(users), support, items, values, mask)

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from metarec_core.config import EpisodesConfig
 from metarec_core.episodes.split import Split
+from metarec_core.episodes.times import times_of
 from metarec_core.episodes.types import IntArray, InteractionMatrix, TaskData, ValueScale
 from metarec_core.errors import ValidationError
 from metarec_core.schema import Columns
@@ -72,18 +73,21 @@ def build_episodes(
     """
     users = pl.read_parquet(features / "users.parquet", columns=[Columns.USER, "split"])
     items = pl.read_parquet(features / "items.parquet", columns=[Columns.ITEM])
+    interactions = pl.scan_parquet(clean / "interactions.parquet")
+    timed = [name for name in (Columns.TIME,) if name in interactions.collect_schema()]
     indexed = (
-        pl.scan_parquet(clean / "interactions.parquet")
-        .join(users.with_row_index("row").lazy(), on=Columns.USER, how="inner")
+        interactions.join(users.with_row_index("row").lazy(), on=Columns.USER, how="inner")
         .join(items.with_row_index("column").lazy(), on=Columns.ITEM, how="inner")
         .select(
             pl.col("row").cast(pl.Int64),
             pl.col("column").cast(pl.Int64),
             pl.col(Columns.VALUE).cast(pl.Float32),
+            *timed,
         )
         .sort("row", "column")
         .collect()
     )
+    times = times_of(indexed)
     counts = np.bincount(indexed["row"].to_numpy(), minlength=len(users)).astype(np.int64)
     split = users["split"].to_numpy()
     sizes = {
@@ -96,7 +100,8 @@ def build_episodes(
             "indptr": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             "items": indexed["column"].to_numpy().copy(),
             "values": indexed[Columns.VALUE].to_numpy().copy(),
-        },
+        }
+        | ({} if times is None else {"times": times}),
         out / _INTERACTIONS,
     )
     meta = asdict(scale) | {"min_task_interactions": config.min_task_interactions}
@@ -116,7 +121,9 @@ def load_tasks(episodes: Path, features: Path) -> Tasks:
     users = pl.read_parquet(features / "users.parquet", columns=[Columns.USER, "split"])
     return Tasks(
         data=TaskData(
-            interactions=InteractionMatrix(arrays["indptr"], arrays["items"], arrays["values"]),
+            interactions=InteractionMatrix(
+                arrays["indptr"], arrays["items"], arrays["values"], arrays.get("times")
+            ),
             user_features=load_file(features / "user_features.safetensors")["features"],
             item_features=load_file(features / "item_features.safetensors")["features"],
             scale=ValueScale.from_json(meta),

@@ -47,11 +47,13 @@ class InteractionMatrix:
         indptr: Row boundaries, ``[U + 1]``.
         items: Catalogue index of each interaction, ``[N]``.
         values: Rating or event weight, ``[N]``.
+        times: When each took place, in seconds since 1970, ``[N]``; None where that is not known.
     """
 
     indptr: IntArray
     items: IntArray
     values: FloatArray
+    times: IntArray | None = None
 
     @property
     def n_users(self) -> int:
@@ -85,6 +87,7 @@ class InteractionMatrix:
             indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             items=self.items[positions],
             values=self.values[positions],
+            times=None if self.times is None else self.times[positions],
         )
 
 
@@ -97,12 +100,15 @@ class TaskData:
         user_features: Encoded features, ``[U, Fu]`` float32; ``Fu`` may be 0.
         item_features: Encoded content, ``[I, Fi]`` float32; ``Fi`` may be 0.
         scale: What values mean.
+        by_time: Whether supports lie before queries in time, as when the future is forecast; else
+            a user's interactions are cut in random order.
     """
 
     interactions: InteractionMatrix
     user_features: FloatArray
     item_features: FloatArray
     scale: ValueScale
+    by_time: bool = False
 
     @property
     def n_users(self) -> int:

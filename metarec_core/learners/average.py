@@ -49,6 +49,7 @@ class AverageConfig(Section):
     members: tuple[str, ...] = Field(
         (
             "popularity",
+            "trending",
             "bias",
             "item_knn",
             "ease",

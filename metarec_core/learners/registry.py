@@ -20,12 +20,14 @@ from metarec_core.learners.ials import Ials
 from metarec_core.learners.item_knn import ItemKnn
 from metarec_core.learners.maml import Maml
 from metarec_core.learners.popularity import Popularity
+from metarec_core.learners.trending import Trending
 from metarec_core.section import Section
 
 LEARNERS: Mapping[str, type[Learner]] = {
     learner.name: learner
     for learner in (
         Popularity,
+        Trending,
         Bias,
         ItemKnn,
         Ease,

@@ -10,6 +10,7 @@ import polars as pl
 
 from metarec_core.cleaning.clean import clean_tables
 from metarec_core.config import CleaningConfig, DatasetConfig, ValidationConfig
+from metarec_core.episodes.times import times_of
 from metarec_core.episodes.types import FloatArray, IntArray, InteractionMatrix, TaskData
 from metarec_core.errors import DatasetError
 from metarec_core.features.encoder import FeatureEncoder
@@ -182,7 +183,7 @@ class Universe:
         known = self.position[interactions["item"].to_numpy()] >= 0
         return interactions.filter(pl.Series(known))
 
-    def task_data(self, interactions: pl.DataFrame) -> TaskData:
+    def task_data(self, interactions: pl.DataFrame, *, by_time: bool = False) -> TaskData:
         """Users of ``interactions`` (all with catalogue items) as tasks, in ascending order."""
         ordered = interactions.sort("user", "item")
         users, counts = np.unique(ordered["user"].to_numpy(), return_counts=True)
@@ -191,10 +192,12 @@ class Universe:
                 indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
                 items=self.position[ordered["item"].to_numpy()],
                 values=ordered[Columns.VALUE].to_numpy().astype(np.float32),
+                times=times_of(ordered),
             ),
             user_features=self.user_features[users],
             item_features=self.item_features,
             scale=self.corpus.descriptor.scale(),
+            by_time=by_time,
         )
 
 

@@ -62,9 +62,9 @@ def _study(name: str, corpus: Corpus, cut: float, seed: int) -> Study:
     return Study(
         name=f"{name}, cut {cut:.0%}, seed {seed}",
         seed=seed,
-        train=universe.task_data(past.filter(time < choosing)),
-        validation=universe.task_data(past.filter(time >= choosing)),
-        refit=universe.task_data(past),
+        train=universe.task_data(past.filter(time < choosing), by_time=True),
+        validation=universe.task_data(past.filter(time >= choosing), by_time=True),
+        refit=universe.task_data(past, by_time=True),
         states=(
             State(f"{name}/cold", asked, _MEASURES),
             State(f"{name}/warm", {None: warm}, _MEASURES, by_band=True),

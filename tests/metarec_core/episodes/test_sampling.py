@@ -1,5 +1,6 @@
 """Episodes: disjoint, complete, seeded, log-uniform."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -138,3 +139,30 @@ def test_full_support_is_the_whole_history(data: TaskData) -> None:
     for row, user in enumerate(users):
         assert pairs(support.items, support.values, support.mask, row) == history(data, int(user))
     assert support.sizes.tolist() == [50, 0, 7]
+
+
+def test_cut_by_time_a_query_comes_after_its_support(make_data) -> None:
+    data = make_data([12, 30, 2, 9])
+    rng = np.random.default_rng(0)
+    times = rng.permutation(len(data.interactions.items)).astype(np.int64)
+    data = replace(data, interactions=replace(data.interactions, times=times), by_time=True)
+    when = {
+        (user, int(data.interactions.items[place])): int(times[place])
+        for user in range(data.n_users)
+        for place in range(*data.interactions.indptr[user : user + 2])
+    }
+    sampled = EpisodeSampler(data, max_support=6, max_query=4, batch_size=3).epoch(rng)
+    fixed = evaluation_episodes(
+        data, np.arange(4), support_sizes=[0, 1, 4], max_query=4, seed=0
+    ).batches(2)
+    queries: dict[int, set[tuple[int, ...]]] = {}
+    for episode in [*sampled, *(batch.episode for batch in fixed)]:
+        for row, user in enumerate(episode.users.tolist()):
+            support = episode.support.items[row][episode.support.mask[row]].tolist()
+            query = episode.items[row][episode.mask[row]].tolist()
+            last = max((when[user, item] for item in support), default=-1)
+            earlier = [at for (who, _), at in when.items() if who == user and at <= last]
+            assert len(earlier) == len(support), "a support is all that lies before its end"
+            assert all(when[user, item] > last for item in query)
+            queries.setdefault(user, set()).add(tuple(query))
+    assert len(queries[1]) > 1
