@@ -31,6 +31,7 @@ from metarec_core.evaluation.protocols.run import run_studies
 from metarec_core.evaluation.protocols.table import rows
 from metarec_core.ingest.descriptor import load_descriptor
 from metarec_core.ingest.read import fingerprint
+from metarec_core.learners.modes import unlabelled
 from metarec_core.reporting.benchmark import benchmark_lines, benchmark_report
 from metarec_core.reporting.benchmark_figures import (
     accuracy_against_time,
@@ -125,6 +126,9 @@ def _compare(config: Config, roots: dict[str, Path], out: Path, scratch: Path) -
 
 
 def _draw(made: dict[str, Any], headline: tuple[str, ...], out: Path) -> list[str]:
+    # Modes of a learner are rows of the table: lines of their own would hide the others.
+    plain = [row for row in made["rows"] if row["learner"] == unlabelled(row["learner"])]
+    made = made | {"rows": plain}
     drawn = {
         "accuracy.png": accuracy_by_support(made, headline),
         "calibration.png": calibration_by_state(made),

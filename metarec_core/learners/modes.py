@@ -17,6 +17,19 @@ PERSONALISED: Mode = "personalised"
 COLLABORATIVE: Mode = "collaborative"
 
 
+_APART = "/"
+
+
+def labelled(name: str, mode: Mode) -> str:
+    """What a learner in a mode is called beside itself."""
+    return f"{name}{_APART}{mode}"
+
+
+def unlabelled(label: str) -> str:
+    """The learner's own name."""
+    return label.partition(_APART)[0]
+
+
 @runtime_checkable
 class ModalLearner(Learner, Protocol):
     """A learner that can leave signals aside after training."""

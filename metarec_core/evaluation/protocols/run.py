@@ -12,11 +12,12 @@ import polars as pl
 import torch
 
 from metarec_core.episodes.types import TaskData
-from metarec_core.errors import MetarecError
+from metarec_core.errors import MetarecError, ModelError
 from metarec_core.evaluation.evaluate import Adaptable, evaluate
 from metarec_core.evaluation.measures import measures
 from metarec_core.evaluation.protocols.study import Reference, State, Study
 from metarec_core.learners.base import FitContext, Learner
+from metarec_core.learners.modes import MODES, PERSONALISED, ModalLearner, Mode, labelled
 from metarec_core.learners.registry import learner_class
 from metarec_core.section import Section
 
@@ -104,6 +105,8 @@ def run_studies(
 ) -> Results:
     """Every learner on every study; one that fails is named, and the others go on.
 
+    A learner that can leave signals aside is judged in each of its modes too, without another fit.
+
     Args:
         studies: The protocol's studies.
         learners: Settings of each registered learner to compare, by name.
@@ -139,7 +142,12 @@ def run_studies(
             if progress is not None:
                 progress(study.name, name, 0.0)
             try:
-                _enter(results, study, name, fit(), device)
+                fitted = fit()
+                _enter(results, study, name, fitted, device)
+                for mode, view in _views(fitted.learner):
+                    _enter(
+                        results, study, labelled(name, mode), replace(fitted, learner=view), device
+                    )
             except _FAILURES as error:
                 results.failures.append(Failure(name, study.name, _said(error)))
             if progress is not None:
@@ -228,6 +236,19 @@ def _enter(
     results.timings.append(
         Timing(name, study.name, fitted.seconds, seconds, tasks, fitted.facts, fitted.chosen)
     )
+
+
+def _views(learner: Adaptable) -> Iterator[tuple[Mode, Learner]]:
+    """The learner with some signals alone, for each mode that it was not trained for but has."""
+    if not isinstance(learner, ModalLearner):
+        return
+    for mode in MODES:
+        if mode in (PERSONALISED, getattr(learner, "mode", PERSONALISED)):
+            continue
+        try:
+            yield mode, learner.in_mode(mode)
+        except ModelError:
+            continue
 
 
 def _judge(

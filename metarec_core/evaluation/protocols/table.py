@@ -15,6 +15,7 @@ from metarec_core.evaluation.bootstrap import bootstrap_intervals
 from metarec_core.evaluation.metrics import calibration_error, catalogue_coverage
 from metarec_core.evaluation.protocols.run import Results, Timing
 from metarec_core.evaluation.protocols.study import State
+from metarec_core.learners.modes import unlabelled
 from metarec_core.schema import SEGMENT_BANDS, Columns
 
 CHALLENGERS = frozenset({"gaussian", "amortised", "content", "maml", "average"})
@@ -208,7 +209,7 @@ def _row(
 
 
 def _best_baseline(names: Sequence[str], means: Floats, metric: str) -> int | None:
-    places = [place for place, name in enumerate(names) if name not in CHALLENGERS]
+    places = [place for place, name in enumerate(names) if unlabelled(name) not in CHALLENGERS]
     if not places or metric in _WITHOUT_WINNER:
         return None
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0

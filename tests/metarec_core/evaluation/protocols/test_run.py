@@ -189,3 +189,19 @@ def test_who_is_made_of_others_pays_for_their_fits() -> None:
     assert lent.put("average", popularity, 1.0) == 3.0
     assert lent.put("ease", popularity, 1.0) == 1.0
     assert set(lent) == {"popularity", "bias", "average", "ease"}
+
+
+def test_a_learner_with_modes_has_rows_for_each(study: Study) -> None:
+    small = {"dim": 4, "hidden": 4, "loop": {"epochs": 2, "batch_tasks": 32}}
+    settings = {"amortised": learner_class("amortised").Config.model_validate(small)}
+    settings["popularity"] = learner_class("popularity").Config()
+    results = run_studies([study], settings, device=CPU, max_support=8, max_query=8)
+    found = rows(results, seed=4, resamples=200, confidence=0.95)
+    figures = {
+        row["learner"]: (row["value"], row["best_baseline"])
+        for row in found
+        if row["k"] == 5 and row["metric"] == "recall_at_20" and row["learner"][:4] == "amor"
+    }
+    assert set(figures) == {"amortised", "amortised/collaborative", "amortised/content"}
+    assert len({value for value, _ in figures.values()}) > 1
+    assert {best for _, best in figures.values()} <= {"popularity", "random", "item_mean"}
