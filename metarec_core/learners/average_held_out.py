@@ -88,10 +88,10 @@ class HeldOut:
         asked = target.any(dim=1)
         return ListTasks(sizes[asked], decided[asked], scores[asked], target[asked])
 
-    def observations(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Sizes ``[N]``, members' means and variances ``[N, M']``, values ``[N]``."""
-        sizes, mean, variance, values = self._values
-        return sizes, mean, variance, values
+    def observations(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Sizes and misfits ``[N]``, members' means and variances ``[N, M']``, values ``[N]``."""
+        sizes, misfit, mean, variance, values = self._values
+        return sizes, misfit, mean, variance, values
 
     def _list_part(self, predictor: AveragePredictor, episode: Episode) -> tuple[Tensor, ...]:
         standard = predictor.standard_scores()
@@ -119,6 +119,7 @@ def _value_part(predictor: AveragePredictor, episode: Episode) -> tuple[Tensor, 
     real = episode.mask
     return (
         sizes[real].cpu(),
+        predictor.misfit()[:, None].expand_as(episode.values)[real].float().cpu(),
         mean[real].float().cpu(),
         variance[real].float().cpu(),
         episode.values[real].cpu(),

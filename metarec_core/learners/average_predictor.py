@@ -101,8 +101,24 @@ class AveragePredictor:
             speaks = self._speaks
             if speaks is not None:
                 speaks = speaks.expand_as(mean) if items is None else speaks[items]
-            center, spread = self._values(self._support.sizes, mean, variance, speaks)
+            center, spread = self._values(
+                self._support.sizes, self.misfit(), mean, variance, speaks
+            )
         return center, spread
+
+    def misfit(self) -> Tensor:
+        """Squared standardised errors on the support: members' mean, summed over items, ``[B]``."""
+        support = self._support
+        if not support.items.shape[1]:
+            return torch.zeros(len(support.items), dtype=torch.float64, device=support.items.device)
+        mean, variance = self.member_values(support.items)
+        errors = (support.values.double().unsqueeze(-1) - mean).square() / variance
+        if self._speaks is None:
+            of_item = errors.mean(dim=-1)
+        else:
+            speaks = self._speaks[support.items]
+            of_item = (errors * speaks).sum(dim=-1) / speaks.sum(dim=-1)
+        return (of_item * support.mask).sum(dim=-1)
 
     def shares(self, items: Tensor) -> Shares:
         """Exact shares of the linear members; what the others bring is ``beyond``."""

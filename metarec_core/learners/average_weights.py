@@ -95,7 +95,10 @@ class ValueWeights(nn.Module):
 
     ``w_m(k, s2_m) ~ exp(t_m(k)) s2_m^-g``: members count by support size and, for each item, by
     how sure they are themselves, ``s2_m`` being their variance and ``g >= 0`` learned. ``t_m`` and
-    the log of the scale are piecewise linear in ``log(1 + k)``.
+    the log of the scale are piecewise linear in ``log(1 + k)``. The scale is also the user's own:
+    it is multiplied by ``((c + q) / (c + k))^h``, ``q`` the squared standardised errors of the
+    members on the support and ``c > 0`` what they are held against (the mean of an inverse-gamma
+    posterior over the noise of a user, Bishop 2006, section 2.3.6, tempered by ``h``).
 
     Args:
         n_members: Members that predict values.
@@ -106,14 +109,22 @@ class ValueWeights(nn.Module):
         self.level = nn.Parameter(torch.zeros(len(KNOTS), n_members))
         self.log_scale = nn.Parameter(torch.zeros(len(KNOTS)))
         self.sureness = nn.Parameter(torch.zeros(()))
+        self.log_prior_size = nn.Parameter(torch.tensor(2.0))
+        self.temper = nn.Parameter(torch.zeros(()))
 
     def forward(
-        self, sizes: Tensor, mean: Tensor, variance: Tensor, speaks: Tensor | None = None
+        self,
+        sizes: Tensor,
+        misfit: Tensor,
+        mean: Tensor,
+        variance: Tensor,
+        speaks: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Mean and variance of the mixture: within members, and between them.
 
         Args:
             sizes: Support sizes, ``[B]``.
+            misfit: ``q``, 0 without a support, ``[B]``.
             mean: Each member's prediction, ``[B, K, M]``.
             variance: Its predictive variance, ``[B, K, M]``.
             speaks: False where a member has no say, ``[B, K, M]`` bool, at least one True
@@ -131,13 +142,15 @@ class ValueWeights(nn.Module):
         center = (weight * mean).sum(dim=-1)
         within = (weight * variance).sum(dim=-1)
         between = (weight * (mean - center.unsqueeze(-1)).square()).sum(dim=-1)
-        return center, (hats @ self.log_scale).exp()[:, None] * (within + between)
+        prior_size = self.log_prior_size.exp()
+        own = ((prior_size + misfit) / (prior_size + sizes)).log()
+        scale = (hats @ self.log_scale + self.temper * own).exp()
+        return center, scale[:, None] * (within + between)
 
     def of(self, members: Sequence[int]) -> ValueWeights:
         """The weights of some members alone, and the same scale of the variance."""
         part = ValueWeights(len(members))
-        kept = {"log_scale": self.log_scale, "sureness": self.sureness}
-        part.load_state_dict({"level": self.level[:, list(members)], **kept})
+        part.load_state_dict(self.state_dict() | {"level": self.level[:, list(members)]})
         return part
 
     def roughness(self) -> Tensor:
@@ -184,12 +197,19 @@ def fit_list_weights(tasks: ListTasks, *, smoothing: float, top: int) -> ListWei
 
 
 def fit_value_weights(
-    sizes: Tensor, mean: Tensor, variance: Tensor, values: Tensor, *, smoothing: float
+    sizes: Tensor,
+    misfit: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    values: Tensor,
+    *,
+    smoothing: float,
 ) -> ValueWeights:
     """Weights under which the values of held-out queries are likeliest.
 
     Args:
         sizes: Support size of each observation's task, ``[N]``.
+        misfit: Squared standardised errors on the task's support, ``[N]``.
         mean: Members' predictions, ``[N, M]``.
         variance: Their predictive variances, ``[N, M]``.
         values: The values, ``[N]``.
@@ -198,7 +218,7 @@ def fit_value_weights(
     weights = ValueWeights(mean.shape[1])
 
     def loss() -> Tensor:
-        center, spread = weights(sizes, mean[:, None, :], variance[:, None, :])
+        center, spread = weights(sizes, misfit, mean[:, None, :], variance[:, None, :])
         error = (values - center.squeeze(1)).square() / spread.squeeze(1)
         nll: Tensor = 0.5 * (error + spread.squeeze(1).log()).mean()
         return nll

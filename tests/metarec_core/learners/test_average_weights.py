@@ -73,10 +73,10 @@ def test_values_trust_the_better_member_and_own_up_to_the_error() -> None:
     mean = values[:, None] + error
     too_sure = torch.full_like(mean, 0.01)
 
-    weights = fit_value_weights(sizes, mean, too_sure, values, smoothing=0.01)
+    weights = fit_value_weights(sizes, sizes, mean, too_sure, values, smoothing=0.01)
 
     with torch.no_grad():
-        center, variance = weights(sizes, mean[:, None], too_sure[:, None])
+        center, variance = weights(sizes, sizes, mean[:, None], too_sure[:, None])
     center, variance = center.squeeze(1), variance.squeeze(1)
     assert float((center - values).square().mean()) < 1.1 * 0.25
     inside = (center - values).abs() < 1.645 * variance.sqrt()
@@ -90,23 +90,38 @@ def test_a_member_that_owns_up_to_its_ignorance_steps_back_there() -> None:
     variance = torch.tensor([0.1, 1.0]).repeat(n, 1)
     variance[::2] = variance[::2].flip(1)  # each member knows one half of the items
     mean = values[:, None] + torch.randn(n, 2, generator=generator) * variance.sqrt()
-    weights = fit_value_weights(sizes, mean, variance, values, smoothing=0.01)
-    center, _ = weights(sizes, mean[:, None], variance[:, None])
+    weights = fit_value_weights(sizes, sizes, mean, variance, values, smoothing=0.01)
+    center, _ = weights(sizes, sizes, mean[:, None], variance[:, None])
     error = (center.squeeze(1) - values).square().mean()
     assert error < 0.6 * (mean.mean(dim=1) - values).square().mean()
+
+
+def test_a_user_whose_support_was_badly_forecast_is_forecast_with_more_doubt() -> None:
+    generator = torch.Generator().manual_seed(4)
+    n, k = 6000, 20
+    noise = torch.tensor([0.5, 2.0]).repeat(n // 2)
+    draws = torch.randn(n, k + 1, generator=generator) * noise[:, None]
+    sizes, misfit = torch.full((n,), k), draws[:, 1:].square().sum(dim=1)
+    one = torch.ones(n, 1)
+    weights = fit_value_weights(sizes, misfit, 0 * one, one, draws[:, 0], smoothing=0.01)
+    with torch.no_grad():
+        _, spread = weights(sizes, misfit, 0 * one[:, None], one[:, None])
+    sd = spread.squeeze(1).sqrt()
+    for own, stated in ((0.5, sd[::2]), (2.0, sd[1::2])):
+        assert float(stated.mean()) == pytest.approx(own, rel=0.15)
 
 
 def test_between_members_there_is_variance_too() -> None:
     sizes = torch.tensor([0, 5])
     mean, variance = torch.tensor([[[1.0, 3.0]]] * 2), torch.ones(2, 1, 2)
     weights = fit_value_weights(
-        sizes, mean[:, 0], variance[:, 0], torch.tensor([2.0, 2.0]), smoothing=1e6
+        sizes, sizes, mean[:, 0], variance[:, 0], torch.tensor([2.0, 2.0]), smoothing=1e6
     )
     with torch.no_grad():
         weights.log_scale.zero_()
         weights.level.zero_()
-        center, spread = weights(sizes, mean, variance)
-        one, _ = weights(sizes, mean, variance, torch.tensor([True, False]).expand(2, 1, 2))
+        center, spread = weights(sizes, sizes, mean, variance)
+        one, _ = weights(sizes, sizes, mean, variance, torch.tensor([True, False]).expand(2, 1, 2))
     assert (one == 1.0).all()
     assert torch.allclose(center, torch.full((2, 1), 2.0))
     assert torch.allclose(spread, torch.full((2, 1), 2.0))
