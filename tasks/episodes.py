@@ -20,7 +20,7 @@ def sample_episodes(
     """Sparse arrays of every user's interactions, and who trains, chooses and judges."""
     config = night.config.episodes
     scale = read_descriptor(raw).scale()
-    settings = config.model_dump(include={"min_task_interactions", "min_tasks"})
+    settings = config.model_dump(include={"min_task_interactions", "min_tasks", "order"})
     settings["scale"] = asdict(scale)
     with stage(night, "episodes", settings) as running:
         return running.build(

@@ -72,6 +72,11 @@ class EpisodesConfig(Section):
     test_fraction: float = Field(0.1, gt=0.0, lt=0.5)
     """Share of users whose tasks judge the challenger; never trained on."""
 
+    order: Literal["random", "time"] = "random"
+    """``random``: a user's interactions are cut into support and query at random; ``time``: a
+    support is what came first, a query what came later, so that learners are trained and judged on
+    the future. Interactions need times."""
+
     min_task_interactions: int = Field(5, ge=2, le=1000)
     """Users with fewer interactions choose and judge nothing; training learns from everyone."""
 

@@ -69,7 +69,8 @@ def build_episodes(
         config: How users become tasks.
 
     Raises:
-        ValidationError: If train, validation or test has fewer tasks than ``min_tasks``.
+        ValidationError: If train, validation or test has fewer tasks than ``min_tasks``, or tasks
+            are to be cut by time and there are none.
     """
     users = pl.read_parquet(features / "users.parquet", columns=[Columns.USER, "split"])
     items = pl.read_parquet(features / "items.parquet", columns=[Columns.ITEM])
@@ -88,6 +89,14 @@ def build_episodes(
         .collect()
     )
     times = times_of(indexed)
+    if config.order == "time" and times is None:
+        raise ValidationError(
+            "setting episodes.order",
+            found="'time', and interactions without times",
+            wanted="a time of every interaction",
+            next_step="name the column of times in the dataset's descriptor, or set "
+            "episodes.order: random",
+        )
     counts = np.bincount(indexed["row"].to_numpy(), minlength=len(users)).astype(np.int64)
     split = users["split"].to_numpy()
     sizes = {
@@ -104,7 +113,10 @@ def build_episodes(
         | ({} if times is None else {"times": times}),
         out / _INTERACTIONS,
     )
-    meta = asdict(scale) | {"min_task_interactions": config.min_task_interactions}
+    meta = asdict(scale) | {
+        "min_task_interactions": config.min_task_interactions,
+        "by_time": config.order == "time",
+    }
     (out / _SCALE).write_text(json.dumps(meta, indent=2, sort_keys=True), encoding="utf-8")
     return StageFacts(
         rows_in=len(indexed),
@@ -118,6 +130,7 @@ def load_tasks(episodes: Path, features: Path) -> Tasks:
     arrays = load_file(episodes / _INTERACTIONS)
     meta = json.loads((episodes / _SCALE).read_text(encoding="utf-8"))
     min_task_interactions = int(meta.pop("min_task_interactions"))
+    by_time = bool(meta.pop("by_time"))
     users = pl.read_parquet(features / "users.parquet", columns=[Columns.USER, "split"])
     return Tasks(
         data=TaskData(
@@ -127,6 +140,7 @@ def load_tasks(episodes: Path, features: Path) -> Tasks:
             user_features=load_file(features / "user_features.safetensors")["features"],
             item_features=load_file(features / "item_features.safetensors")["features"],
             scale=ValueScale.from_json(meta),
+            by_time=by_time,
         ),
         split=users["split"].to_numpy(),
         user_ids=users[Columns.USER],
