@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metarec_core.episodes.types import Support
 from metarec_core.learners.average_weights import ListWeights, ValueWeights, decidedness
-from metarec_core.learners.base import LinearPredictor, Predictor, Shares
+from metarec_core.learners.base import CrossValidated, LinearPredictor, Predictor, Shares
 
 _FLAT = 1e-6
 """Sd of scores below which a member says nothing of the user's items."""
@@ -107,18 +107,25 @@ class AveragePredictor:
         return center, spread
 
     def misfit(self) -> Tensor:
-        """Squared standardised errors on the support: members' mean, summed over items, ``[B]``."""
+        """Squared standardised errors on the support, each value forecast from the others, ``[B]``.
+
+        The mean over the members that know theirs and have a say on the item, summed over the
+        support; its size on average where the members are right about the noise.
+        """
         support = self._support
-        if not support.items.shape[1]:
-            return torch.zeros(len(support.items), dtype=torch.float64, device=support.items.device)
-        mean, variance = self.member_values(support.items)
-        errors = (support.values.double().unsqueeze(-1) - mean).square() / variance
-        if self._speaks is None:
-            of_item = errors.mean(dim=-1)
-        else:
-            speaks = self._speaks[support.items]
-            of_item = (errors * speaks).sum(dim=-1) / speaks.sum(dim=-1)
-        return (of_item * support.mask).sum(dim=-1)
+        total = torch.zeros_like(support.values, dtype=torch.float64)
+        count = torch.zeros_like(total)
+        place = -1
+        for member, valued in zip(self._members, self.valued(), strict=True):
+            place += valued
+            if not valued or not isinstance(member, CrossValidated):
+                continue
+            say = support.mask if self._speaks is None else self._speaks[:, place][support.items]
+            total += member.left_out() * say
+            count += say
+        # An item that nobody speaks of is as expected.
+        per_item = torch.where(count > 0, total / count.clamp_min(1.0), 1.0)
+        return (per_item * support.mask).sum(dim=1)
 
     def shares(self, items: Tensor) -> Shares:
         """Exact shares of the linear members; what the others bring is ``beyond``."""

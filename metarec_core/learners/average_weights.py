@@ -97,8 +97,9 @@ class ValueWeights(nn.Module):
     how sure they are themselves, ``s2_m`` being their variance and ``g >= 0`` learned. ``t_m`` and
     the log of the scale are piecewise linear in ``log(1 + k)``. The scale is also the user's own:
     it is multiplied by ``((c + q) / (c + k))^h``, ``q`` the squared standardised errors of the
-    members on the support and ``c > 0`` what they are held against (the mean of an inverse-gamma
-    posterior over the noise of a user, Bishop 2006, section 2.3.6, tempered by ``h``).
+    members on the support, each value forecast from the others, and ``c > 0`` what they are held
+    against (the mean of an inverse-gamma posterior over the noise of a user, Bishop 2006, section
+    2.3.6, tempered by ``h``).
 
     Args:
         n_members: Members that predict values.

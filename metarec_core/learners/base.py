@@ -87,6 +87,19 @@ class GaussianPredictor(Predictor, Protocol):
     covariance: Tensor
 
 
+@runtime_checkable
+class CrossValidated(Predictor, Protocol):
+    """A predictor that says how well it forecasts the values of the support itself."""
+
+    def left_out(self) -> Tensor:
+        """Squared error of each support value, forecast from the others, by its variance.
+
+        Returns:
+            ``[B, S]``, 1 on average where the model is true; 0 at padding.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class FitContext:
     """What a learner is given beside data.

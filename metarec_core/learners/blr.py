@@ -199,6 +199,10 @@ class BlrPredictor:
         variance = self._posterior.variance(vectors) + noise
         return self.scores(items), self._unit.square() * variance
 
+    def left_out(self) -> Tensor:
+        """Squared standardised errors of the support's ratings, each forecast from the others."""
+        return self._posterior.left_out()
+
     def shares(self, items: Tensor) -> Shares:
         """``mu + unit b_i`` is the item's; prior and support share the preference."""
         prior, support = self._posterior.shares(self._vectors[items])

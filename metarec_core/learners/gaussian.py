@@ -244,6 +244,10 @@ class GaussianListPredictor:
         variance = self._taste.variance(vectors) + _at(table.noise, items)
         return self._mu + self._unit * standard, self._unit.square() * variance
 
+    def left_out(self) -> Tensor:
+        """Squared standardised errors of the support's ratings, each forecast from the others."""
+        return self._taste.left_out()
+
     def shares(self, items: Tensor) -> Shares:
         """Exact additive shares of both heads together."""
         table = self._table

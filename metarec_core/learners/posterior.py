@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+_LEAST = 1e-6
+
 
 def entries(table: Tensor, items: Tensor) -> Tensor:
     """Rows ``[B, S, d]`` of a table ``[I, d]``, for items ``[B, S]``.
@@ -131,6 +133,19 @@ class Posterior:
         for row in self.whitener.unbind(dim=1):
             total += (row @ vectors.mT).square()
         return total
+
+    def left_out(self) -> Tensor:
+        """Squared error of each support entry's target, forecast from the others, by its variance.
+
+        ``e^2 / (1 - h)`` with the residual ``e = y - v' mean`` and the leverage ``h = v' A^-1 v``,
+        all in units of the entry's noise (Rasmussen and Williams 2006, "Gaussian Processes for
+        Machine Learning", section 5.4.2); what an entry does to the prior mean stays.
+
+        Returns:
+            ``[B, S]``, 1 on average where the model is true; 0 at padding.
+        """
+        residual = self.targets - (self.rows @ self.mean.unsqueeze(-1)).squeeze(-1)
+        return residual.square() / (1.0 - self.variance(self.rows)).clamp_min(_LEAST)
 
     def shares(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Split ``v' mean`` into the prior's part and one part a support entry.

@@ -122,3 +122,18 @@ def test_the_gram_matrix_has_the_gradient_of_a_product() -> None:
     rows = torch.randn(2, 5, 3, dtype=torch.float64, requires_grad=True)
     torch.testing.assert_close(Gram.apply(rows), rows.mT @ rows)
     assert torch.autograd.gradcheck(Gram.apply, rows)
+
+
+def test_what_is_left_out_is_forecast_from_the_others() -> None:
+    given = problem()
+    found = Posterior.of(**given).left_out()
+    noise = 1.0 / given["noise_precision"].expand_as(given["targets"])
+    for entry in range(found.shape[1]):
+        mask = given["mask"].clone()
+        mask[:, entry] = False
+        others = Posterior.of(**(given | {"mask": mask}))
+        vector = given["vectors"][:, entry]
+        error = given["targets"][:, entry] - (vector * others.mean).sum(dim=1)
+        variance = others.variance(vector[:, None]).squeeze(1) + noise[:, entry]
+        expected = torch.where(given["mask"][:, entry], error.square() / variance, 0.0)
+        torch.testing.assert_close(found[:, entry], expected, atol=1e-9, rtol=1e-9)
