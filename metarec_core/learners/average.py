@@ -152,7 +152,7 @@ class Average:
         return FitReport(facts=self._facts())
 
     def _learn_weights(self, validation: TaskData, context: FitContext) -> None:
-        held_out = HeldOut(self, validation, self.config, context)
+        held_out = HeldOut(self, validation, self.config, context, self._met)
         self.lists = fit_list_weights(
             held_out.list_tasks(), smoothing=self.config.smoothing, top=self.config.top
         )

@@ -53,11 +53,19 @@ class HeldOut:
         validation: Users that no member was trained on.
         sizes: How many tasks, and candidates of each.
         context: Seed, device and sizes.
+        met: Items that training users met, ``[I]`` bool. No other one is a target or competes in
+            lists: members that know nothing of it would seem to be wrong about everything.
     """
 
     def __init__(
-        self, average: Adaptable, validation: TaskData, sizes: Sizes, context: FitContext
+        self,
+        average: Adaptable,
+        validation: TaskData,
+        sizes: Sizes,
+        context: FitContext,
+        met: Tensor,
     ) -> None:
+        self._met = met.to(context.device)
         self.valued: list[bool] = []
         self._relevant_from = validation.scale.relevant_from
         self._candidates = min(sizes.candidates, validation.n_items)
@@ -97,10 +105,11 @@ class HeldOut:
         standard = predictor.standard_scores()
         known = _multi_hot(episode.support.items, episode.support.mask, standard.shape[1])
         relevant = episode.mask & (episode.values >= self._relevant_from)
+        relevant = relevant & self._met[episode.items]
         target = _multi_hot(episode.items, relevant, standard.shape[1])
         # Other items the user met in the query are no candidates: they are neither good nor bad.
-        met = _multi_hot(episode.items, episode.mask & ~relevant, standard.shape[1])
-        merit = standard.mean(dim=2).masked_fill(known | met, -torch.inf)
+        asked = _multi_hot(episode.items, episode.mask & ~relevant, standard.shape[1])
+        merit = standard.mean(dim=2).masked_fill(known | asked | ~self._met, -torch.inf)
         merit = torch.where(target, torch.inf, merit)
         chosen = merit.topk(self._candidates, dim=1)
         out = (chosen.values == -torch.inf)[..., None]

@@ -11,6 +11,7 @@ from metarec_core.episodes.sampling import full_support
 from metarec_core.episodes.types import TaskData, ValueScale
 from metarec_core.errors import ModelError
 from metarec_core.learners.average import Average, AverageConfig
+from metarec_core.learners.average_held_out import HeldOut
 from metarec_core.learners.base import FitContext, Learner
 from metarec_core.learners.bias import Bias, BiasConfig
 from metarec_core.learners.gaussian import GaussianConfig
@@ -233,3 +234,18 @@ def test_in_a_mode_those_members_speak_that_have_it(
     assert content.adapt(support).mean_var()[0].isnan().all()
     with pytest.raises(ModelError, match="a mode that one of its members has: popularity"):
         in_mode(fitted(train_data, validation_data, ("popularity",)), "content")
+
+
+def test_items_that_nobody_met_neither_compete_nor_count(
+    train_data: TaskData, validation_data: TaskData
+) -> None:
+    average = Average(AverageConfig(members=("popularity", "item_knn")))
+    context = FitContext(seed=1, device=torch.device("cpu"), max_support=16, max_query=16)
+    average.fit(train_data, validation_data, context)
+    met = torch.zeros(validation_data.n_items, dtype=torch.bool)
+    met[[0, 3]] = True
+    tasks = HeldOut(average, validation_data, average.config, context, met).list_tasks()
+    competing = tasks.scores[..., 0] > -1e4
+    assert tasks.target.any()
+    assert int(tasks.target.sum(dim=1).max()) <= int(competing.sum(dim=1).max()) <= 2
+    assert not (tasks.target & ~competing).any()
