@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -13,7 +12,6 @@ from torch import Tensor
 from metarec_core.episodes.types import TaskData
 from metarec_core.learners.base import FitContext, FitReport
 from metarec_core.learners.popularity import Popularity
-from metarec_core.search import Distribution, Uniform
 from metarec_core.section import Section
 
 _DAY = 86_400.0
@@ -28,10 +26,6 @@ _UNSEEN = 0.01
 
 class TrendingConfig(Section):
     """Popularity in which the past fades."""
-
-    search: ClassVar[Mapping[str, Distribution]] = {
-        "half_life_days": Uniform(1.0, 1000.0, log=True)
-    }
 
     half_life_days: float | None = Field(None, gt=0.0, le=1e6)
     """Age at which an interaction counts for half; null: the one under which the validation users'
