@@ -28,7 +28,7 @@ from metarec_core.config.load import load_config
 from metarec_core.episodes.sampling import EpisodeSampler
 from metarec_core.episodes.types import Episode, InteractionMatrix, Support, TaskData, ValueScale
 from metarec_core.learners.base import FitContext
-from metarec_core.learners.gaussian import Gaussian
+from metarec_core.learners.gaussian import Gaussian, GaussianConfig
 from metarec_core.learners.item_net import ItemTable, start_from_baselines
 from metarec_core.learners.losses import list_nll, rating_parts
 from metarec_core.learners.maml import Maml, MamlConfig, everything, meta_loss
@@ -244,7 +244,8 @@ def time_gaussian(data: TaskData, *, batch_tasks: int, epochs: int, seed: int) -
         max_query=MAX_QUERY,
         progress=lambda *_: ends.append((time.perf_counter(), time.process_time())),
     )
-    settings = load_config(P1).learners.gaussian
+    settings = getattr(load_config(P1).learners, Gaussian.name)
+    assert isinstance(settings, GaussianConfig)
     loop = {"epochs": epochs + 1, "patience": epochs + 1, "batch_tasks": batch_tasks}
     config = settings.model_copy(update={"loop": settings.loop.model_copy(update=loop)})
     Gaussian(config).fit(train, validation, context)
