@@ -75,7 +75,7 @@ def build_episodes(
     users = pl.read_parquet(features / "users.parquet", columns=[Columns.USER, "split"])
     items = pl.read_parquet(features / "items.parquet", columns=[Columns.ITEM])
     interactions = pl.scan_parquet(clean / "interactions.parquet")
-    timed = [name for name in (Columns.TIME,) if name in interactions.collect_schema()]
+    timed = [Columns.TIME] if Columns.TIME in interactions.collect_schema() else []
     indexed = (
         interactions.join(users.with_row_index("row").lazy(), on=Columns.USER, how="inner")
         .join(items.with_row_index("column").lazy(), on=Columns.ITEM, how="inner")

@@ -141,15 +141,15 @@ def run_studies(
         for name, fit in entrants.items():
             if progress is not None:
                 progress(study.name, name, 0.0)
+            label = name
             try:
                 fitted = fit()
                 _enter(results, study, name, fitted, device)
                 for mode, view in _views(fitted.learner):
-                    _enter(
-                        results, study, labelled(name, mode), replace(fitted, learner=view), device
-                    )
+                    label = labelled(name, mode)
+                    _enter(results, study, label, replace(fitted, learner=view), device)
             except _FAILURES as error:
-                results.failures.append(Failure(name, study.name, _said(error)))
+                results.failures.append(Failure(label, study.name, _said(error)))
             if progress is not None:
                 progress(study.name, name, 1.0)
     return results

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from metarec_core.config import BenchmarkConfig, Config
+from metarec_core.episodes.types import Support
 from metarec_core.evaluation import paired_difference
 from metarec_core.evaluation.protocols import p2, run
 from metarec_core.evaluation.protocols.corpus import Corpus
@@ -17,7 +18,7 @@ from metarec_core.evaluation.protocols.run import Lent, Results, run_studies
 from metarec_core.evaluation.protocols.study import Study
 from metarec_core.evaluation.protocols.table import rows
 from metarec_core.learners.base import FitContext, FitReport
-from metarec_core.learners.popularity import Popularity
+from metarec_core.learners.popularity import Popularity, PopularityPredictor
 from metarec_core.learners.registry import learner_class
 
 CPU = torch.device("cpu")
@@ -205,3 +206,20 @@ def test_a_learner_with_modes_has_rows_for_each(study: Study) -> None:
     assert set(figures) == {"amortised", "amortised/collaborative", "amortised/content"}
     assert len({value for value, _ in figures.values()}) > 1
     assert {best for _, best in figures.values()} <= {"popularity", "random", "item_mean"}
+
+
+def test_a_mode_that_fails_is_named_and_the_learner_stays(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(Popularity):
+        def adapt(self, support: Support) -> PopularityPredictor:
+            raise RuntimeError("lost its mind")
+
+    def in_mode(self: Popularity, mode: str) -> Popularity:
+        return Broken(self.config) if mode == "content" else self
+
+    monkeypatch.setattr(Popularity, "in_mode", in_mode, raising=False)
+    results = compared(study, "popularity")
+    assert [one.learner for one in results.failures] == ["popularity/content"]
+    names = {row["learner"] for row in rows(results, seed=4, resamples=200, confidence=0.95)}
+    assert names == {"random", "item_mean", "popularity", "popularity/collaborative"}
