@@ -7,7 +7,8 @@ import torch
 from metarec_core.episodes.types import TaskData
 from metarec_core.errors import ModelError
 from metarec_core.learners.amortised_net import AmortisedNet
-from metarec_core.learners.amortised_training import content_scale, liked_counts
+from metarec_core.learners.amortised_training import content_scale, popularity
+from metarec_core.learners.fading import liked_counts
 from metarec_core.learners.transfer import Start
 
 _WHOLE = (
@@ -43,7 +44,13 @@ def require_same_shape(net: AmortisedNet, source: AmortisedNet) -> None:
         )
 
 
-def begin(net: AmortisedNet, source: AmortisedNet | None, start: Start, data: TaskData) -> None:
+def begin(
+    net: AmortisedNet,
+    source: AmortisedNet | None,
+    start: Start,
+    data: TaskData,
+    half_life: float | None = None,
+) -> None:
     """Copy into ``net``, which :func:`describe` has told of ``data``, what ``source`` knows.
 
     - The reader, its prior and the weight of popularity are copied whole.
@@ -62,13 +69,14 @@ def begin(net: AmortisedNet, source: AmortisedNet | None, start: Start, data: Ta
         source: The fitted one; None: there is none, and only the catalogue is known.
         start: What is shared.
         data: The target's training tasks.
+        half_life: In days, that of the target users' choices; None: none fades.
 
     Raises:
         ModelError: If the networks have other widths or depth.
     """
     if source is None or start.knowledge is None:
         if net.sizes.id_items:
-            _popularity(net, start, data)
+            _popularity(net, start, data, half_life)
         return
     require_same_shape(net, source)
     with torch.no_grad():
@@ -90,19 +98,19 @@ def begin(net: AmortisedNet, source: AmortisedNet | None, start: Start, data: Ta
                 # Multiplied with preferences as large as taught ones, chance would be noise.
                 own[name].zero_()
                 own[name][start.items.target] = known[name][start.items.source]
-            _popularity(net, start, data)
+            _popularity(net, start, data, half_life)
 
 
-def _popularity(net: AmortisedNet, start: Start, data: TaskData) -> None:
+def _popularity(net: AmortisedNet, start: Start, data: TaskData, half_life: float | None) -> None:
     """Tell the network how popular items are in both datasets, and that none is new.
 
     Where users are few, most items have not been met. The source's guess for a new item is that
     it is as popular as any; that none of ``n`` users liked it says more.
     """
-    counts = liked_counts(data).double() + 0.5
+    counts = popularity(data, half_life) + 0.5
     if start.knowledge is not None:
         source, worth = start.knowledge.data, start.popularity_users
-        share = liked_counts(source).double() / source.n_users
+        share = liked_counts(source) / source.n_users
         both = counts[start.items.target] + worth * share[start.items.source]
         # As many as the target's own users alone would be: items of the target alone must not
         # fall behind because fewer users were asked about them.

@@ -14,6 +14,7 @@ from metarec_core.episodes.sampling import EvaluationTasks, evaluation_episodes,
 from metarec_core.episodes.types import Episode, Support, TaskData
 from metarec_core.learners.amortised_net import AmortisedNet, Dropout, Evidence, ItemTable
 from metarec_core.learners.base import FitContext
+from metarec_core.learners.fading import liked_counts
 from metarec_core.learners.top_weights import top_weights
 from metarec_core.schema import Feedback
 
@@ -23,7 +24,7 @@ _CONTENT_NORM = 2.0
 _VALIDATION_SUPPORTS = (0, 1, 2, 5, 10, 20, 40)
 _VALIDATION_BATCH = 256
 _LEAST = 1e-6
-"""Sum of weights that a batch without a target divides by."""
+"""Sum that is divided by where there is no target, or no choice, at all."""
 _NEWTON_STEPS = 30
 
 
@@ -46,16 +47,31 @@ class Top:
     tail: float
 
 
-def describe(net: AmortisedNet, data: TaskData) -> None:
-    """Tell the network of content and popularity in ``data``, the training tasks."""
+def describe(net: AmortisedNet, data: TaskData, half_life: float | None = None) -> None:
+    """Tell the network of content and popularity in ``data``, the training tasks.
+
+    Args:
+        net: The network to tell; changed in place.
+        data: The training tasks.
+        half_life: Age in days at which a choice counts for half in popularity; None: all count
+            alike.
+    """
     values = torch.from_numpy(data.interactions.values)
     met = _met(data)
-    log_share = torch.log(liked_counts(data) + 0.5)
+    log_share = torch.log(popularity(data, half_life) + 0.5).float()
     with torch.no_grad():
         net.met.copy_(met)
         net.log_share.copy_((log_share - log_share[met].mean()) * met)
         net.features.copy_(torch.from_numpy(data.item_features) * content_scale(data))
         net.unit.copy_(values.clamp_min(0.0).log1p().mean().clamp_min(1e-6))
+
+
+def popularity(data: TaskData, half_life: float | None) -> Tensor:
+    """Choices of each item, faded but together as many as there are, ``[I]`` float64."""
+    faded, total = liked_counts(data, half_life), liked_counts(data).sum()
+    # Half a choice is added to each item: it must not weigh more where more has faded.
+    counts: Tensor = faded * (total / faded.sum().clamp_min(_LEAST))
+    return counts
 
 
 def content_scale(data: TaskData) -> Tensor:
@@ -65,13 +81,6 @@ def content_scale(data: TaskData) -> Tensor:
     unit = torch.where(size > 0, size, torch.ones_like(size)) * max(int((size > 0).sum()), 1) ** 0.5
     scale: Tensor = _CONTENT_NORM / unit
     return scale
-
-
-def liked_counts(data: TaskData) -> Tensor:
-    """How many relevant interactions each item has, ``[I]``."""
-    items = torch.from_numpy(data.interactions.items)
-    relevant = torch.from_numpy(data.interactions.values) >= data.scale.relevant_from
-    return torch.bincount(items[relevant], minlength=data.n_items)
 
 
 def _met(data: TaskData) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from metarec_core.episodes.types import TaskData
 from metarec_core.learners.amortised import Amortised, ReaderConfig
 from metarec_core.learners.modes import Mode
 from metarec_core.section import Section
@@ -28,3 +29,6 @@ class Content(Amortised):
 
     def _trained_mode(self) -> Mode:
         return "content"
+
+    def _half_life(self, train: TaskData, validation: TaskData) -> None:
+        """No item has a popularity of its own."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metarec_core.episodes.types import Support, TaskData
 from metarec_core.learners.base import FitContext, FitReport, Shares
+from metarec_core.learners.fading import liked_counts
 from metarec_core.section import Section
 
 
@@ -33,11 +34,7 @@ class Popularity:
 
     def fit(self, train: TaskData, validation: TaskData, context: FitContext) -> FitReport:
         """Count relevant interactions; nothing is chosen on ``validation``."""
-        interactions = train.interactions
-        relevant = torch.from_numpy(interactions.values >= train.scale.relevant_from)
-        counts = torch.bincount(
-            torch.from_numpy(interactions.items)[relevant], minlength=train.n_items
-        )
+        counts = liked_counts(train)
         self.log_counts = counts.float().log1p()
         return FitReport(facts={"interactions": float(counts.sum())})
 

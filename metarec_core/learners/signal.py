@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from metarec_core.episodes.types import FloatArray, TaskData, ValueScale
+from metarec_core.learners.fading import liked_counts
 from metarec_core.schema import Feedback
 
 
@@ -69,6 +70,4 @@ class Signal:
 
 def log_popularity(data: TaskData) -> Tensor:
     """``log(1 + n_i)``, ``n_i`` the users with a relevant ``i``, ``[I]`` float32."""
-    relevant = data.interactions.values >= data.scale.relevant_from
-    counts = np.bincount(data.interactions.items[relevant], minlength=data.n_items)
-    return torch.from_numpy(counts).float().log1p()
+    return liked_counts(data).float().log1p()

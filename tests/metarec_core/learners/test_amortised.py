@@ -255,3 +255,45 @@ def test_fitting_leaves_the_global_generator_alone(data: TaskData) -> None:
     before = torch.random.get_rng_state()
     Amortised(SHORT).fit(data, data, CONTEXT)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def dated(data: TaskData, *, by_time: bool) -> TaskData:
+    """Choices of even items made on the first day, those of odd ones 300 days later."""
+    matrix = data.interactions
+    times = (matrix.items % 2) * 300 * 86_400
+    return replace(data, interactions=replace(matrix, times=times), by_time=by_time)
+
+
+def lead_of_odd_items(learner: Amortised) -> float:
+    log_share = learner.net.get_buffer("log_share")
+    return float(log_share[1::2].mean() - log_share[::2].mean())
+
+
+def test_where_the_future_is_forecast_the_popularity_of_the_past_fades(
+    data: TaskData, make_planted: Callable[..., TaskData]
+) -> None:
+    evens = np.arange(0, data.n_items, 2).tolist()
+    late = without_items(make_planted(60, seed=2), evens)
+    learners, facts = {}, {}
+    for by_time in (False, True):
+        learner = Amortised(SHORT)
+        validation = dated(late, by_time=by_time)
+        report = learner.fit(dated(data, by_time=by_time), validation, CONTEXT)
+        learners[by_time], facts[by_time] = learner, report
+    assert "half_life_days" not in facts[False].chosen
+    assert abs(lead_of_odd_items(learners[False])) < 1.0
+    assert facts[True].chosen["half_life_days"] == facts[True].facts["half_life_days"] == 3.0
+    assert lead_of_odd_items(learners[True]) > 3.0
+
+
+def test_a_half_life_that_is_set_is_taken(
+    data: TaskData, make_planted: Callable[..., TaskData]
+) -> None:
+    config = SHORT.changed({"half_life_days": 300.0})
+    learner = Amortised(config)
+    learner.fit(dated(data, by_time=False), dated(make_planted(60, seed=2), by_time=False), CONTEXT)
+    plain = Amortised(SHORT)
+    plain.fit(dated(data, by_time=False), dated(make_planted(60, seed=2), by_time=False), CONTEXT)
+    # Half a choice is added to each item, which damps the lead a little.
+    lead = lead_of_odd_items(learner) - lead_of_odd_items(plain)
+    assert lead == pytest.approx(np.log(2.0), abs=0.1)
