@@ -6,6 +6,7 @@ them at each place is the black dashed line that is to be beaten.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,6 +40,9 @@ _GREY = "#9A9A9A"
 _BANDS = [name for _, name in SEGMENT_BANDS]
 _CALIBRATION: Mapping[str, float | None] = {**LEVELS, "ece": None}
 _TOLERATED = 0.02
+_TITLE_LETTERS = 52
+"""Width of a line above a panel; a longer one runs into the next panel's."""
+
 _INSTANT = 1e-2
 """Seconds below which nobody cares."""
 _WORTH_SHOWING = 0.5
@@ -246,7 +250,8 @@ def _accuracy(axes: Axes, document: Mapping[str, Any], state: str, metric: str) 
     axes.set_xlabel("support size (interactions known)")
     axes.set_ylabel(f"{metric_title(metric)}, {better(metric)}", color=QUIET)
     axes.grid(axis="x", visible=False)
-    heading(axes, f"{state}\n{standing(document, state, metric)}")
+    lines = textwrap.wrap(standing(document, state, metric), _TITLE_LETTERS)
+    heading(axes, "\n".join([state, *lines]))
 
 
 def _focus(
@@ -258,7 +263,8 @@ def _focus(
         return
     low, high = min(contest), max(contest)
     margin = max(high - low, 0.05 * abs(high)) * 0.6
-    low, high = low - margin, high + margin
+    # No measure but the likelihood goes below zero; where none does, neither do the axes.
+    low, high = low - margin if low < 0.0 else max(low - margin, 0.0), high + margin
     axes.set_ylim((high, low) if metric in LOWER else (low, high))
     hidden = [
         learner

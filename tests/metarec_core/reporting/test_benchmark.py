@@ -147,3 +147,17 @@ def test_figures_show_the_contest(document: dict[str, Any], tmp_path: Path) -> N
         assert (tmp_path / f"{name}.png").stat().st_size > 5000
     rankings_only = [one for one in document["rows"] if one["metric"] == "ndcg_at_10"]
     assert calibration_by_state(document | {"rows": rankings_only}) is None
+
+
+def test_a_panel_keeps_to_itself_and_to_what_can_be(document: dict[str, Any]) -> None:
+    for size in (50, 60, 70, 80):
+        interval = {"diff_low": -0.9, "diff_high": -0.8} if size < 70 else {}
+        document["rows"].append(row("popularity", "user_cold", size, "ndcg_at_10", 0.9))
+        document["rows"].append(row("gaussian", "user_cold", size, "ndcg_at_10", 0.05, **interval))
+    panel = accuracy_by_support(document, ("ndcg_at_10", "mae")).axes[0]
+    assert panel.get_ylim()[0] == 0.0
+    title = panel.get_title(loc="left").splitlines()
+    assert title[0] == "user_cold"
+    assert len(title) > 2
+    assert " ".join(title[1:]) == standing(document, "user_cold", "ndcg_at_10")
+    assert all(len(line) <= 52 for line in title)
