@@ -58,7 +58,7 @@ def describe(net: AmortisedNet, data: TaskData, half_life: float | None = None) 
     """
     values = torch.from_numpy(data.interactions.values)
     met = _met(data)
-    log_share = torch.log(popularity(data, half_life) + 0.5).float()
+    log_share = torch.log(popularity(data, half_life).float() + 0.5)
     with torch.no_grad():
         net.met.copy_(met)
         net.log_share.copy_((log_share - log_share[met].mean()) * met)
