@@ -22,9 +22,16 @@ from metarec_core.learners.amortised_net import (
     Preference,
 )
 from metarec_core.learners.amortised_start import begin
-from metarec_core.learners.amortised_training import DropRates, Objective, Top, calibrate, describe
+from metarec_core.learners.amortised_training import (
+    Arrivals,
+    DropRates,
+    Objective,
+    Top,
+    calibrate,
+    describe,
+)
 from metarec_core.learners.base import FitContext, FitReport
-from metarec_core.learners.fading import likeliest_half_life
+from metarec_core.learners.fading import Fading
 from metarec_core.learners.modes import PERSONALISED, Mode
 from metarec_core.learners.transfer import Start
 from metarec_core.schema import Feedback
@@ -97,10 +104,6 @@ class ReaderConfig(Section):
 class AmortisedConfig(ReaderConfig):
     """A network that reads the support, trained by a softmax over the catalogue."""
 
-    half_life_days: float | None = Field(None, gt=0.0, le=1e6)
-    """Age at which a choice counts for half in an item's popularity; null: where tasks are cut by
-    time, the one under which the validation users' choices are likeliest, else none fades."""
-
     mode: Mode = PERSONALISED
     """Signals of training: all of them, interactions only or features only. A model of all
     signals also serves the other two."""
@@ -116,7 +119,8 @@ class Amortised:
     - ``s = tanh(sum_liked K_s / sqrt(n + 1) + a sum_disliked K_s / sqrt(n' + 1) + N sizes + U x)``;
     - preference ``N(w, g C)``, ``w = s + B gelu(A s)``, ``g`` predicted from ``s`` and the sizes;
     - list score ``V_i' w + keep_i (b_i + c log-share_i) + (1 - keep_i) (a' c_i + o)``; where the
-      future is forecast, past choices fade from the share.
+      future is forecast, past choices fade from the share (:class:`Fading`), and a training user's
+      share is that of the moment when the user came.
 
     It is a conditional neural process (Garnelo et al. 2018) with the multinomial likelihood of
     Mult-VAE (Liang et al. 2018): a softmax over all items but the support, summed over the
@@ -163,11 +167,9 @@ class Amortised:
         assert isinstance(self.config, AmortisedConfig)
         return self.config.mode
 
-    def _half_life(self, train: TaskData, validation: TaskData) -> float | None:
-        assert isinstance(self.config, AmortisedConfig)
-        if self.config.half_life_days is None and train.by_time:
-            return likeliest_half_life(train, validation)
-        return self.config.half_life_days
+    def _fading(self, train: TaskData) -> Fading | None:
+        """How popularity fades where the future is forecast."""
+        return Fading.learn(train) if train.by_time else None
 
     def fit(self, train: TaskData, validation: TaskData, context: FitContext) -> FitReport:
         """Meta-train over the users of ``train``; ``validation`` chooses the epoch."""
@@ -188,13 +190,13 @@ class Amortised:
                     layers=self.config.layers,
                 )
             )
-        half_life = self._half_life(train, validation)
-        describe(net, train, half_life)
+        fading = self._fading(train)
+        describe(net, train, fading)
         if self._start is not None:
             known = self._start.knowledge
             source = known.learner.net if known and isinstance(known.learner, Amortised) else None
             assert source is None or isinstance(source, AmortisedNet)
-            begin(net, source, self._start, train, half_life)
+            begin(net, source, self._start, train, fading)
             self._start = None
         self.net = net
         rates = DropRates(
@@ -205,7 +207,8 @@ class Amortised:
             not_relevant=self.config.relevant_only,
         )
         top = Top(self.config.top, self.config.tail_weight)
-        objective = Objective(net, rates, top, validation, context)
+        arrivals = None if fading is None else Arrivals.of(train, fading, context.device)
+        objective = Objective(net, rates, top, validation, context, arrivals)
         sampler = EpisodeSampler(
             train,
             max_support=min(context.max_support, self.config.max_support),
@@ -216,10 +219,7 @@ class Amortised:
             report = run_loop(objective, sampler, self.config.loop, context)
             calibrate(net, validation, objective.tasks, context.device)
         self._finish()
-        if half_life is None:
-            return report
-        chosen = {"half_life_days": half_life}
-        return replace(report, facts={**report.facts, **chosen}, chosen={**report.chosen, **chosen})
+        return report
 
     def _finish(self) -> None:
         """Hold the network and the item table of its mode in the precision of inference."""

@@ -8,7 +8,7 @@ from metarec_core.episodes.types import TaskData
 from metarec_core.errors import ModelError
 from metarec_core.learners.amortised_net import AmortisedNet
 from metarec_core.learners.amortised_training import content_scale, popularity
-from metarec_core.learners.fading import liked_counts
+from metarec_core.learners.fading import Fading, liked_counts
 from metarec_core.learners.transfer import Start
 
 _WHOLE = (
@@ -49,7 +49,7 @@ def begin(
     source: AmortisedNet | None,
     start: Start,
     data: TaskData,
-    half_life: float | None = None,
+    fading: Fading | None = None,
 ) -> None:
     """Copy into ``net``, which :func:`describe` has told of ``data``, what ``source`` knows.
 
@@ -69,14 +69,14 @@ def begin(
         source: The fitted one; None: there is none, and only the catalogue is known.
         start: What is shared.
         data: The target's training tasks.
-        half_life: In days, that of the target users' choices; None: none fades.
+        fading: How the target users' choices fade; None: none does.
 
     Raises:
         ModelError: If the networks have other widths or depth.
     """
     if source is None or start.knowledge is None:
         if net.sizes.id_items:
-            _popularity(net, start, data, half_life)
+            _popularity(net, start, data, fading)
         return
     require_same_shape(net, source)
     with torch.no_grad():
@@ -98,16 +98,16 @@ def begin(
                 # Multiplied with preferences as large as taught ones, chance would be noise.
                 own[name].zero_()
                 own[name][start.items.target] = known[name][start.items.source]
-            _popularity(net, start, data, half_life)
+            _popularity(net, start, data, fading)
 
 
-def _popularity(net: AmortisedNet, start: Start, data: TaskData, half_life: float | None) -> None:
+def _popularity(net: AmortisedNet, start: Start, data: TaskData, fading: Fading | None) -> None:
     """Tell the network how popular items are in both datasets, and that none is new.
 
     Where users are few, most items have not been met. The source's guess for a new item is that
     it is as popular as any; that none of ``n`` users liked it says more.
     """
-    counts = popularity(data, half_life) + 0.5
+    counts = popularity(data, fading) + 0.5
     if start.knowledge is not None:
         source, worth = start.knowledge.data, start.popularity_users
         share = liked_counts(source) / source.n_users

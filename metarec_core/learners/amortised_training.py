@@ -14,7 +14,7 @@ from metarec_core.episodes.sampling import EvaluationTasks, evaluation_episodes,
 from metarec_core.episodes.types import Episode, Support, TaskData
 from metarec_core.learners.amortised_net import AmortisedNet, Dropout, Evidence, ItemTable
 from metarec_core.learners.base import FitContext
-from metarec_core.learners.fading import liked_counts
+from metarec_core.learners.fading import Fading, liked_counts
 from metarec_core.learners.top_weights import top_weights
 from metarec_core.schema import Feedback
 
@@ -26,6 +26,8 @@ _VALIDATION_BATCH = 256
 _LEAST = 1e-6
 """Sum that is divided by where there is no target, or no choice, at all."""
 _NEWTON_STEPS = 30
+_MOMENTS = 12
+"""Moments at which the popularity of the past is taken; each holds the catalogue once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,31 +49,70 @@ class Top:
     tail: float
 
 
-def describe(net: AmortisedNet, data: TaskData, half_life: float | None = None) -> None:
+def describe(net: AmortisedNet, data: TaskData, fading: Fading | None = None) -> None:
     """Tell the network of content and popularity in ``data``, the training tasks.
 
     Args:
         net: The network to tell; changed in place.
         data: The training tasks.
-        half_life: Age in days at which a choice counts for half in popularity; None: all count
-            alike.
+        fading: How choices fade from popularity; None: all count alike.
     """
     values = torch.from_numpy(data.interactions.values)
     met = _met(data)
-    log_share = torch.log(popularity(data, half_life).float() + 0.5)
     with torch.no_grad():
         net.met.copy_(met)
-        net.log_share.copy_((log_share - log_share[met].mean()) * met)
+        net.log_share.copy_(_log_share(popularity(data, fading), met))
         net.features.copy_(torch.from_numpy(data.item_features) * content_scale(data))
         net.unit.copy_(values.clamp_min(0.0).log1p().mean().clamp_min(1e-6))
 
 
-def popularity(data: TaskData, half_life: float | None) -> Tensor:
-    """Choices of each item, faded but together as many as there are, ``[I]`` float64."""
-    faded, total = liked_counts(data, half_life), liked_counts(data).sum()
+def popularity(data: TaskData, fading: Fading | None, until: float | None = None) -> Tensor:
+    """Choices of each item, faded but together as many as there are, ``[I]`` float64.
+
+    Args:
+        data: Whose choices are counted.
+        fading: How they fade; None: all count alike.
+        until: Only choices before this time, in seconds since 1970, and faded as of then.
+    """
+    counts = liked_counts(data)
     # Half a choice is added to each item: it must not weigh more where more has faded.
-    counts: Tensor = faded * (total / faded.sum().clamp_min(_LEAST))
-    return counts
+    return counts if fading is None else counts.sum() * fading.share(data, until)
+
+
+def _log_share(counts: Tensor, met: Tensor) -> Tensor:
+    log_share = torch.log(counts.float() + 0.5)
+    return (log_share - log_share[met].mean()) * met
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """How popular items were when each training user came.
+
+    With the popularity of today a training user of long ago would teach that what is in fashion now
+    was chosen less often than it should have been.
+
+    Attributes:
+        moments: The moment of each user: the latest one before the first interaction, ``[U]``.
+        log_shares: ``log_share`` of the network as of each moment, ``[M, I]``.
+    """
+
+    moments: Tensor
+    log_shares: Tensor
+
+    @classmethod
+    def of(cls, data: TaskData, fading: Fading, device: torch.device) -> Arrivals:
+        """Popularity as of some moments, equally many interactions apart."""
+        matrix, met = data.interactions, _met(data)
+        assert matrix.times is not None, "tasks cut by time have times"
+        moments = np.unique(np.quantile(matrix.times, np.arange(_MOMENTS) / _MOMENTS))
+        first = np.full(matrix.n_users, matrix.times.max())
+        np.minimum.at(first, np.repeat(np.arange(matrix.n_users), matrix.counts()), matrix.times)
+        return cls(
+            torch.from_numpy(np.searchsorted(moments, first, side="right") - 1).to(device),
+            torch.stack(
+                [_log_share(popularity(data, fading, float(moment)), met) for moment in moments]
+            ).to(device),
+        )
 
 
 def content_scale(data: TaskData) -> Tensor:
@@ -97,8 +138,10 @@ class Objective:
         top: Top,
         validation: TaskData,
         context: FitContext,
+        arrivals: Arrivals | None = None,
     ) -> None:
         self.net: nn.Module = net
+        self._arrivals = arrivals
         self._rates = rates
         self._top = top
         self._explicit = validation.scale.feedback is Feedback.EXPLICIT
@@ -116,12 +159,13 @@ class Objective:
         """Mean over the batch's targets, plus what trains the variance alone."""
         assert isinstance(net, AmortisedNet)
         episode = self._thinned(episode, generator)
-        table, known = self._table(net, len(episode.users), generator)
+        keep, shown, known = self._left(net, len(episode.users), generator)
+        table = net.items(keep, shown)
         evidence = self._evidence(net, episode.support)
         features = evidence.user_features * known.unsqueeze(-1)
         evidence = evidence._replace(user_features=features)
         mean, _ = net.read(table, evidence, Dropout(self._rates.units, generator))
-        nll, count = self._nll(net, table, mean, episode)
+        nll, count = self._nll(net, table, mean, episode, self._earlier(net, keep, episode.users))
         return nll / count + self._spread(net, table, evidence, episode)
 
     def validate(self, net: nn.Module) -> Mapping[str, float]:
@@ -146,13 +190,16 @@ class Objective:
         kept = (drawn >= self._rates.not_relevant) | (support.values >= self._relevant_from)
         return replace(episode, support=replace(support, mask=support.mask & kept))
 
-    def _table(
+    def _left(
         self, net: AmortisedNet, n_users: int, generator: torch.Generator
-    ) -> tuple[ItemTable, Tensor]:
-        """Items of a step, and 1 for each user whose features are known, ``[B]``.
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What a step leaves, as 1 where it is left and 0 where not.
 
         Some steps do without ids or without features altogether; in all others some items are
         new and the content of some items and the features of some users are unknown.
+
+        Returns:
+            Ids ``[I]`` and content ``[I]`` of items, features of users ``[B]``.
         """
         mode = float(torch.rand((), generator=generator))
         ids = torch.rand(net.sizes.n_items, generator=generator)
@@ -163,14 +210,26 @@ class Objective:
         seen = features >= (1.0 if no_features else self._rates.features * (not no_ids))
         # Without id and content nothing would be left of an item.
         shown = (seen[: net.sizes.n_items] | (keep == 0.0)).to(keep)
-        table = net.items(net.met * keep.to(self._device), shown.to(self._device))
-        return table, seen[net.sizes.n_items :].float().to(self._device)
+        users = seen[net.sizes.n_items :].float()
+        return net.met * keep.to(self._device), shown.to(self._device), users.to(self._device)
+
+    def _earlier(self, net: AmortisedNet, keep: Tensor, users: Tensor) -> Tensor | None:
+        """What the appeal of items lacked when the users came, ``[B, I]``; None: nothing."""
+        if self._arrivals is None:
+            return None
+        then = self._arrivals.log_shares[self._arrivals.moments[users]]
+        return net.popularity * keep * (then - net.log_share)
 
     def _evidence(self, net: AmortisedNet, support: Support) -> Evidence:
         return Evidence.of(support, self._relevant_from, net.unit, explicit=self._explicit)
 
     def _nll(
-        self, net: AmortisedNet, table: ItemTable, mean: Tensor, episode: Episode
+        self,
+        net: AmortisedNet,
+        table: ItemTable,
+        mean: Tensor,
+        episode: Episode,
+        earlier: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Negative log likelihood summed over weighted targets, and the sum of their weights.
 
@@ -178,6 +237,7 @@ class Objective:
         teach that content like its own is never chosen.
         """
         logits = torch.addmm(table.appeal, mean, table.values.mT)
+        logits = logits if earlier is None else logits + earlier
         support = episode.support
         closed = torch.zeros_like(logits, dtype=torch.int32)
         closed.scatter_add_(1, support.items, support.mask.int())

@@ -30,5 +30,5 @@ class Content(Amortised):
     def _trained_mode(self) -> Mode:
         return "content"
 
-    def _half_life(self, train: TaskData, validation: TaskData) -> None:
+    def _fading(self, train: TaskData) -> None:
         """No item has a popularity of its own."""

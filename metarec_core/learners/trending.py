@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from metarec_core.episodes.types import TaskData
 from metarec_core.learners.base import FitContext, FitReport
-from metarec_core.learners.fading import liked_counts, likeliest_half_life
+from metarec_core.learners.fading import HALF_LIVES, Fading
 from metarec_core.learners.popularity import Popularity
 from metarec_core.section import Section
 
@@ -16,29 +16,31 @@ from metarec_core.section import Section
 class TrendingConfig(Section):
     """Popularity in which the past fades."""
 
-    half_life_days: float | None = Field(None, gt=0.0, le=1e6)
-    """Age at which an interaction counts for half; null: the one under which the validation users'
-    choices are likeliest."""
+    half_lives_days: tuple[Annotated[float, Field(gt=0.0, le=1e6)], ...] = Field(
+        HALF_LIVES, max_length=16
+    )
+    """Ages at which an interaction counts for half, one count each; one that never fades stands
+    beside them. How much each count says is learned from how the past went on."""
 
 
 class Trending(Popularity):
-    """``score(u, i) = log(1 + sum 2^(-age / h))`` over the training users with a relevant ``i``.
+    """``score(u, i) = sum_h a_h log(1 + sum 2^(-age / h))`` over relevant interactions with ``i``.
 
-    Age is counted in days from the latest training interaction, ``h`` is the half-life
-    (exponential forgetting: Koychev 2000, "Gradual Forgetting for Adaptation to Concept Drift").
-    Where interactions have no times nothing fades, and this is :class:`Popularity`.
+    Age is counted in days from the latest training interaction, ``a`` is learned by forecasts
+    within the training data (:class:`~metarec_core.learners.fading.Fading`). Where interactions
+    have no times nothing fades, and this is :class:`Popularity`.
     """
 
     name: ClassVar[str] = "trending"
     Config: ClassVar[type[Section]] = TrendingConfig
 
     def fit(self, train: TaskData, validation: TaskData, context: FitContext) -> FitReport:
-        """Count with weights that fade; ``validation`` chooses the half-life if none is set."""
+        """Learn how the past fades; nothing is chosen on ``validation``."""
         assert isinstance(self.config, TrendingConfig)
-        half_life = self.config.half_life_days or likeliest_half_life(train, validation)
-        counts = liked_counts(train, half_life)
-        self.log_counts = counts.log1p().float()
-        return FitReport(
-            facts={"half_life_days": half_life, "interactions": float(counts.sum())},
-            chosen={"half_life_days": half_life},
-        )
+        fading = Fading.learn(train, self.config.half_lives_days)
+        self.log_counts = fading.appeal(train).float()
+        facts = {
+            f"weight_of_half_life_{days:g}": float(weight)
+            for days, weight in zip(fading.half_lives, fading.weights, strict=True)
+        }
+        return FitReport(facts=facts)

@@ -117,3 +117,37 @@ def fit() -> Fit:
         return learner
 
     return build
+
+
+def dated_rows(*rows: tuple[int, float, float], n_items: int = 4) -> TaskData:
+    """One user an interaction: item, day and value."""
+    items, days, values = (np.array(column) for column in zip(*rows, strict=True))
+    return TaskData(
+        interactions=InteractionMatrix(
+            indptr=np.arange(len(rows) + 1, dtype=np.int64),
+            items=items.astype(np.int64),
+            values=values.astype(np.float32),
+            times=(days * 86_400).astype(np.int64),
+        ),
+        user_features=np.zeros((len(rows), 0), dtype=np.float32),
+        item_features=np.zeros((n_items, 0), dtype=np.float32),
+        scale=ValueScale(Feedback.EXPLICIT, 1.0, 5.0, 4.0),
+    )
+
+
+@pytest.fixture(scope="session")
+def dated() -> Callable[..., TaskData]:
+    """Tasks of one dated interaction each; see :func:`dated_rows`."""
+    return dated_rows
+
+
+@pytest.fixture(scope="session")
+def fashions() -> TaskData:
+    """Each season another item is in fashion; a classic is chosen every second time."""
+    rng = np.random.default_rng(0)
+    rows = [
+        (int(rng.choice([0, 1 + day // 20])), float(day), 5.0)
+        for day in range(200)
+        for _ in range(6)
+    ]
+    return dated_rows(*rows, n_items=12)

@@ -2,61 +2,36 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-import pytest
 import torch
 
-from metarec_core.episodes.types import InteractionMatrix, TaskData, ValueScale
+from metarec_core.episodes.types import TaskData
 from metarec_core.learners.base import FitContext
+from metarec_core.learners.fading import Fading
 from metarec_core.learners.popularity import Popularity
 from metarec_core.learners.trending import Trending, TrendingConfig
-from metarec_core.schema import Feedback
 
-DAY = 86_400
-
-
-def tasks(*rows: tuple[int, int, float]) -> TaskData:
-    """One user an interaction: item, day and value."""
-    items, days, values = (np.array(column) for column in zip(*rows, strict=True))
-    return TaskData(
-        interactions=InteractionMatrix(
-            indptr=np.arange(len(rows) + 1, dtype=np.int64),
-            items=items.astype(np.int64),
-            values=values.astype(np.float32),
-            times=days.astype(np.int64) * DAY,
-        ),
-        user_features=np.zeros((len(rows), 0), dtype=np.float32),
-        item_features=np.zeros((4, 0), dtype=np.float32),
-        scale=ValueScale(Feedback.EXPLICIT, 1.0, 5.0, 4.0),
-    )
+CONTEXT = FitContext(seed=1, device=torch.device("cpu"), max_support=8, max_query=8)
 
 
-PAST = tasks(*[(0, 0, 5.0)] * 6, *[(1, 90, 5.0)] * 3, (2, 90, 1.0))
-
-
-def fitted(config: TrendingConfig, validation: TaskData) -> tuple[Trending, dict[str, float]]:
-    context = FitContext(seed=1, device=torch.device("cpu"), max_support=8, max_query=8)
-    learner = Trending(config)
-    return learner, dict(learner.fit(PAST, validation, context).facts)
-
-
-def test_an_interaction_of_the_half_lifes_age_counts_for_half() -> None:
-    learner, _ = fitted(TrendingConfig(half_life_days=90.0), PAST)
-    expected = np.log1p([3.0, 3.0, 0.0, 0.0])
-    torch.testing.assert_close(learner.log_counts, torch.tensor(expected).float())
-
-
-@pytest.mark.parametrize(("asked", "ahead"), [(1, 1), (0, 0)])
-def test_validation_chooses_how_fast_the_past_fades(asked: int, ahead: int) -> None:
-    learner, facts = fitted(TrendingConfig(), tasks(*[(asked, 91, 5.0)] * 5))
-    assert int(learner.log_counts.argmax()) == ahead
-    assert (facts["half_life_days"] < 90) == (asked == 1)
-
-
-def test_without_times_it_is_popularity() -> None:
-    timeless = replace(PAST, interactions=replace(PAST.interactions, times=None))
-    context = FitContext(seed=1, device=torch.device("cpu"), max_support=8, max_query=8)
+def test_lists_stand_in_the_order_of_what_is_in_fashion(fashions: TaskData) -> None:
     learner, popularity = Trending(TrendingConfig()), Popularity(Popularity.Config())
-    learner.fit(timeless, timeless, context)
-    popularity.fit(timeless, timeless, context)
+    report = learner.fit(fashions, fashions, CONTEXT)
+    popularity.fit(fashions, fashions, CONTEXT)
+    torch.testing.assert_close(learner.log_counts, Fading.learn(fashions).appeal(fashions).float())
+    last = fashions.n_items - 2
+    assert int(learner.log_counts[1:].argmax()) + 1 == last
+    assert int(popularity.log_counts[1:].argmax()) + 1 != last
+    assert report.facts["weight_of_half_life_7"] > 0.3
+
+
+def test_half_lives_are_a_setting(fashions: TaskData) -> None:
+    report = Trending(TrendingConfig(half_lives_days=(2.0,))).fit(fashions, fashions, CONTEXT)
+    assert set(report.facts) == {"weight_of_half_life_2", "weight_of_half_life_inf"}
+
+
+def test_without_times_it_is_popularity(fashions: TaskData) -> None:
+    timeless = replace(fashions, interactions=replace(fashions.interactions, times=None))
+    learner, popularity = Trending(TrendingConfig()), Popularity(Popularity.Config())
+    learner.fit(timeless, timeless, CONTEXT)
+    popularity.fit(timeless, timeless, CONTEXT)
     torch.testing.assert_close(learner.log_counts, popularity.log_counts)
