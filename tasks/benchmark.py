@@ -25,6 +25,7 @@ from metarec_core.evaluation.protocols.document import (
     settings,
     user_lists,
 )
+from metarec_core.evaluation.protocols.duels import duels
 from metarec_core.evaluation.protocols.registry import PROTOCOLS
 from metarec_core.evaluation.protocols.run import Progress as Told
 from metarec_core.evaluation.protocols.run import run_studies
@@ -109,8 +110,11 @@ def _compare(config: Config, roots: dict[str, Path], out: Path, scratch: Path) -
             max_query=config.episodes.max_query,
             progress=told,
         )
-    found = rows(results, seed=config.seed, resamples=asked.resamples, confidence=asked.confidence)
-    made = document(config, corpora, results, found)
+    found, fought = (
+        judge(results, seed=config.seed, resamples=asked.resamples, confidence=asked.confidence)
+        for judge in (rows, duels)
+    )
+    made = document(config, corpora, results, found, fought)
     write_json(out / DOCUMENT, made)
     write_json(out / USERS_FILE, user_lists(results))
     (out / TABLE).write_text("\n".join(benchmark_lines(made, spec.headline)), encoding="utf-8")

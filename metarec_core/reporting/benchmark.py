@@ -11,6 +11,10 @@ from metarec_core.reporting.titles import metric_title
 LOWER = frozenset({"mae", "rmse", "nll", "ece"})
 LEVELS = {"coverage_50": 0.5, "coverage_90": 0.9}
 """Metrics with a level to be at."""
+_NIGHTLY = "average"
+"""The learner whose differences to each baseline are told; those of others are in the document."""
+_COLUMNS = 8
+"""A table with more is cut into one a state."""
 _COSTS = ("fit_seconds", "adapt_seconds", "tasks_per_second")
 
 Place = tuple[str, int | None]
@@ -54,11 +58,22 @@ def metric_lines(document: Mapping[str, Any], metric: str) -> list[str]:
         own_rows = {(row["state"], row["k"]): row for row in rows if row["learner"] == learner}
         cells = [_figure(own_rows[place]) if place in own_rows else "" for place in places]
         body.append([learner, *cells])
-    lines = [
-        f"{metric_title(metric)} ({better(metric)})",
-        *_aligned([["", *_heads(places)], *body]),
-    ]
-    return lines + list(_differences(rows, places, document["challengers"]))
+    lines = [f"{metric_title(metric)} ({better(metric)})"]
+    lines += _tables(places, body)
+    lines += _differences(rows, places, document["challengers"])
+    duels = [row for row in document["duels"] if row["metric"] == metric]
+    return lines + duel_lines([row for row in duels if row["learner"] == _NIGHTLY], places)
+
+
+def duel_lines(duels: Sequence[Row], places: Sequence[Place]) -> list[str]:
+    """The interval of one learner's difference to each baseline, a column for each place."""
+    body = []
+    for baseline in dict.fromkeys(row["baseline"] for row in duels):
+        own = {(row["state"], row["k"]): row for row in duels if row["baseline"] == baseline}
+        body.append([f"minus {baseline}", *(_interval(own.get(place)) for place in places)])
+    if not body:
+        return []
+    return ["", f"{duels[0]['learner']} minus each baseline, interval", *_tables(places, body)]
 
 
 def benchmark_report(
@@ -192,6 +207,29 @@ def _heads(places: Sequence[Place]) -> list[str]:
         size = "" if k is None else f"k={k}"
         heads.append(size if len(states) == 1 and size else f"{state} {size}".strip())
     return heads
+
+
+def _interval(row: Row | None) -> str:
+    if row is None or row["low"] is None:
+        return ""
+    mark = verdict({**row, "diff_low": row["low"], "diff_high": row["high"]})
+    return f"{_signed(row['low'])}..{_signed(row['high'])}{mark or ' '}"
+
+
+def _tables(places: Sequence[Place], body: Sequence[Sequence[str]]) -> list[str]:
+    """One table, or one a state where there are many columns; rows without a cell are left out."""
+    columns = list(range(len(places)))
+    parts = [columns]
+    if len(places) > _COLUMNS:
+        states = dict.fromkeys(state for state, _ in places)
+        parts = [[place for place in columns if places[place][0] == state] for state in states]
+    lines: list[str] = []
+    for part in parts:
+        heads = _heads([places[place] for place in part])
+        name = places[part[0]][0] if len(parts) > 1 else ""
+        cells = [[row[0], *(row[1 + place] for place in part)] for row in body]
+        lines += _aligned([[name, *heads], *(row for row in cells if any(row[1:]))])
+    return lines
 
 
 def _aligned(table: Sequence[Sequence[str]]) -> list[str]:

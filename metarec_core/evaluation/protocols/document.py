@@ -23,7 +23,11 @@ _VERSIONED = ("torch", "numpy", "polars", "duckdb", "scikit-learn")
 
 
 def document(
-    config: Config, corpora: Mapping[str, Corpus], results: Results, rows: list[Row]
+    config: Config,
+    corpora: Mapping[str, Corpus],
+    results: Results,
+    rows: list[Row],
+    duels: list[Row],
 ) -> dict[str, Any]:
     """Everything about a benchmark but the lists of users, of which it has the hash.
 
@@ -32,6 +36,7 @@ def document(
         corpora: The datasets read, by descriptor.
         results: What was run.
         rows: Its flat rows.
+        duels: Differences of our learners to each baseline.
     """
     protocol = config.benchmark.protocol
     names = list(dict.fromkeys(timing.learner for timing in results.timings))
@@ -40,6 +45,7 @@ def document(
         "protocol": protocol,
         "title": PROTOCOLS[protocol].title,
         "rows": rows,
+        "duels": duels,
         "failures": [asdict(failure) for failure in results.failures],
         "known": [asdict(one) for one in PUBLISHED.get(protocol, [])],
         "challengers": sorted(CHALLENGERS & set(names)),

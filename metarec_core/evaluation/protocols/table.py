@@ -22,7 +22,7 @@ CHALLENGERS = frozenset({"gaussian", "amortised", "content", "maml", "average"})
 """Learners of our own; all others are baselines."""
 
 LOWER_IS_BETTER = frozenset({"mae", "rmse", "nll", "ece"})
-_WITHOUT_WINNER = frozenset({"coverage_50", "coverage_90"})
+WITHOUT_WINNER = frozenset({"coverage_50", "coverage_90"})
 """Nearest to its level is best, so that no difference says who is better."""
 
 Row = dict[str, Any]
@@ -49,28 +49,48 @@ def rows(results: Results, *, seed: int, resamples: int, confidence: float) -> l
         Rows with ``learner, state, k, metric, value, se, best_baseline, diff_low, diff_high``;
         null where a field does not apply.
     """
-    if not results.frames:
-        return [row for timing in _costs(results.timings) for row in timing]
     found: list[Row] = []
-    failed = {(failure.learner, failure.study) for failure in results.failures}
-    incomplete = {learner for learner, _ in failed}
+    for state, k, frame in frames_of(results):
+        contest = _Contest(state, state.name, k, seed, resamples, confidence)
+        found += contest.rows(frame)
+        if state.by_band:
+            for _, band in SEGMENT_BANDS:
+                inside = frame.filter(pl.col(Columns.SEGMENT) == band)
+                if len(inside):
+                    label = f"{state.name}:{band}"
+                    found += _Contest(state, label, k, seed, resamples, confidence).rows(inside)
+    return found + [row for timing in _costs(results.timings) for row in timing]
+
+
+def frames_of(results: Results) -> Iterator[tuple[State, int | None, pl.DataFrame]]:
+    """Figures of all learners that got through every study, by state and support size."""
+    incomplete = {failure.learner for failure in results.failures}
     for name, state in results.states.items():
         frames = [f for f in results.frames if len(f) and f["state"][0] == name]
         for k in state.tasks:
             part = [f for f in frames if f["k"][0] == k]
             part = [f for f in part if f["learner"][0] not in incomplete]
-            if not part:
-                continue
-            frame = pl.concat(part)
-            contest = _Contest(state, name, k, seed, resamples, confidence)
-            found += contest.rows(frame)
-            if state.by_band:
-                for _, band in SEGMENT_BANDS:
-                    inside = frame.filter(pl.col(Columns.SEGMENT) == band)
-                    if len(inside):
-                        banded = _Contest(state, f"{name}:{band}", k, seed, resamples, confidence)
-                        found += banded.rows(inside)
-    return found + [row for timing in _costs(results.timings) for row in timing]
+            if part:
+                yield state, k, pl.concat(part)
+
+
+def user_table(frame: pl.DataFrame, measure: str) -> tuple[list[str], Floats]:
+    """Learners with a figure for every user, and those figures, ``[U, L]`` by ascending user.
+
+    A user's figure is the mean over tasks, shuffles and seeds. A learner without one for every user
+    is not compared: its mean is of other users.
+    """
+    users = (
+        frame.filter(pl.col(measure).is_not_null())
+        .group_by("learner", "user", maintain_order=True)
+        .agg(pl.col(measure).mean().alias("value"))
+    )
+    if users.is_empty():
+        return [], np.zeros((0, 0))
+    wide = users.pivot("learner", index="user", values="value").sort("user")
+    names = [name for name in wide.columns if name != "user"]
+    whole = [name for name in names if wide[name].null_count() == 0]
+    return whole, wide.select(whole).to_numpy().astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +115,9 @@ class _Contest:
         return found
 
     def _measured(self, frame: pl.DataFrame, measure: str) -> list[Row]:
-        users = (
-            frame.filter(pl.col(measure).is_not_null())
-            .group_by("learner", "user", maintain_order=True)
-            .agg(pl.col(measure).mean().alias("value"))
-        )
-        if users.is_empty():
+        whole, table = user_table(frame, measure)
+        if not whole:
             return []
-        wide = users.pivot("learner", index="user", values="value").sort("user")
-        names = [name for name in wide.columns if name != "user"]
-        # A learner without a figure for every user is not compared: its mean is of other users.
-        whole = [name for name in names if wide[name].null_count() == 0]
-        table = wide.select(whole).to_numpy().astype(np.float64)
         metric = "rmse" if measure == "mse" else measure.removeprefix("graded_")
         means = table.mean(axis=0)
         spread = _standard_errors(table)
@@ -210,7 +221,7 @@ def _row(
 
 def _best_baseline(names: Sequence[str], means: Floats, metric: str) -> int | None:
     places = [place for place, name in enumerate(names) if unlabelled(name) not in CHALLENGERS]
-    if not places or metric in _WITHOUT_WINNER:
+    if not places or metric in WITHOUT_WINNER:
         return None
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     return max(places, key=lambda place: sign * float(means[place]))

@@ -74,6 +74,7 @@ def document() -> dict[str, Any]:
                 "published": False,
             }
         ],
+        "duels": [],
         "challengers": ["gaussian"],
         "seeds": [1],
         "users": {"file": "users.json"},
@@ -97,6 +98,42 @@ def test_our_figures_stand_beside_known_ones(document: dict[str, Any]) -> None:
     assert lines[4].split() == ["gaussian", "0.480+", "0.450", "0.400-"]
     assert "k=1: +0.025 to +0.075 (popularity)" in lines[5]
     assert len(lines) == 6
+
+
+def duel(baseline: str, k: int, low: float | None, high: float | None, **more: Any):
+    fields = {"learner": "average", "state": "user_cold", "metric": "ndcg_at_10"} | more
+    return fields | {"baseline": baseline, "k": k, "difference": 0.0, "low": low, "high": high}
+
+
+def test_the_difference_to_each_baseline_is_told(document: dict[str, Any]) -> None:
+    document["duels"] = [
+        duel("popularity", 1, 0.01, 0.02),
+        duel("popularity", 5, -0.02, -0.01),
+        duel("ease", 1, -0.01, 0.02),
+        duel("ease", 5, None, None),
+        duel("ease", 1, 0.3, 0.4, learner="gaussian"),
+        duel("bias", 1, 0.3, 0.4, metric="recall_at_20"),
+    ]
+    lines = metric_lines(document, "ndcg_at_10")[7:]
+    assert lines[0] == "average minus each baseline, interval"
+    assert lines[1].split() == ["k=1", "k=5", "k=20"]
+    assert lines[2].split() == ["minus", "popularity", "+0.010..+0.020+", "-0.020..-0.010-"]
+    assert lines[3].split() == ["minus", "ease", "-0.010..+0.020"]
+    assert len(lines) == 4
+
+
+def test_a_wide_table_is_cut_into_one_a_state(document: dict[str, Any]) -> None:
+    for state in ("a/cold", "b/cold"):
+        for k in (1, 2, 5):
+            document["rows"].append(row("gaussian", state, k, "ndcg_at_10", 0.2))
+    lines = metric_lines(document, "ndcg_at_10")
+    heads = [line.split() for line in lines if "k=5" in line and "minus" not in line]
+    assert heads == [
+        ["user_cold", "k=1", "k=5", "k=20"],
+        ["a/cold", "k=1", "k=2", "k=5"],
+        ["b/cold", "k=1", "k=2", "k=5"],
+    ]
+    assert sum(line.startswith("popularity") for line in lines) == 1
 
 
 def test_who_leads_is_said_in_a_line(document: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from metarec_core.evaluation import paired_difference
 from metarec_core.evaluation.protocols import p2, run
 from metarec_core.evaluation.protocols.corpus import Corpus
 from metarec_core.evaluation.protocols.document import document, user_lists
+from metarec_core.evaluation.protocols.duels import duels
 from metarec_core.evaluation.protocols.references import Random
 from metarec_core.evaluation.protocols.run import Lent, Results, run_studies
 from metarec_core.evaluation.protocols.study import Study
@@ -156,7 +157,7 @@ def test_the_document_holds_what_a_repetition_needs(
 ) -> None:
     config = Config(benchmark=BenchmarkConfig(learners=("popularity", "bias")))
     found = rows(results, seed=4, resamples=200, confidence=0.95)
-    made = document(config, {"ml-1m-content": corpus}, results, found)
+    made = document(config, {"ml-1m-content": corpus}, results, found, [])
     assert made["protocol"] == "p2"
     assert made["rows"] == found
     assert made["seeds"] == [1]
@@ -167,6 +168,27 @@ def test_the_document_holds_what_a_repetition_needs(
     assert made["studies"]["seed 1"]["users"]["user_cold"]["count"] == len(
         lists["seed 1"]["user_cold"]
     )
+
+
+def test_a_duel_is_fought_with_each_baseline(study: Study) -> None:
+    config = learner_class("gaussian").Config(**TINY)
+    settings = {"popularity": learner_class("popularity").Config(), "gaussian": config}
+    results = run_studies([study], settings, device=CPU, max_support=8, max_query=8)
+    fought = duels(results, seed=4, resamples=200, confidence=0.95)
+    assert {row["learner"] for row in fought} == {"gaussian"}
+    assert {row["baseline"] for row in fought} == {"random", "item_mean", "popularity"}
+    means = {
+        (row["learner"], row["state"], row["k"], row["metric"]): row
+        for row in rows(results, seed=4, resamples=200, confidence=0.95)
+    }
+    for row in fought:
+        place = (row["state"], row["k"], row["metric"])
+        ours, theirs = means["gaussian", *place], means[row["baseline"], *place]
+        assert row["difference"] == pytest.approx(ours["value"] - theirs["value"])
+        assert row["low"] <= row["difference"] <= row["high"]
+        if ours["best_baseline"] == row["baseline"]:
+            assert row["low"] == pytest.approx(ours["diff_low"])
+            assert row["high"] == pytest.approx(ours["diff_high"])
 
 
 def test_chance_is_the_same_again(study: Study) -> None:
