@@ -42,7 +42,7 @@ class AverageConfig(Section):
     """An average over learners, its weights learned on held-out tasks."""
 
     search: ClassVar[Mapping[str, Distribution]] = {
-        "top": Integer(5, 100, log=True),
+        "top": Integer(5, 500, log=True),
         "smoothing": Uniform(0.1, 100.0, log=True),
     }
 
@@ -71,7 +71,7 @@ class AverageConfig(Section):
     candidates: int = Field(512, ge=20, le=100_000)
     """Items of each held-out task that list weights are learned on: all that may reach the top."""
 
-    top: int = Field(20, ge=1, le=1000)
+    top: int = Field(100, ge=1, le=1000)
     """Place that a target must come near to count in full when list weights are learned."""
 
     smoothing: float = Field(3.0, ge=0.0, le=1000.0)

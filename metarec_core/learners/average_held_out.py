@@ -102,6 +102,12 @@ class HeldOut:
         return sizes, misfit, mean, variance, values
 
     def _list_part(self, predictor: AveragePredictor, episode: Episode) -> tuple[Tensor, ...]:
+        """The items that the members, taken alike, rank first, and which of them are targets.
+
+        A target that none would show is left out, as all items are that stand there with it. Among
+        candidates that it alone stood for it would seem that what members rank last is chosen
+        rather than what they rank in the middle: with many such targets all weights vanished.
+        """
         standard = predictor.standard_scores()
         known = _multi_hot(episode.support.items, episode.support.mask, standard.shape[1])
         relevant = episode.mask & (episode.values >= self._relevant_from)
@@ -110,7 +116,6 @@ class HeldOut:
         # Other items the user met in the query are no candidates: they are neither good nor bad.
         asked = _multi_hot(episode.items, episode.mask & ~relevant, standard.shape[1])
         merit = standard.mean(dim=2).masked_fill(known | asked | ~self._met, -torch.inf)
-        merit = torch.where(target, torch.inf, merit)
         chosen = merit.topk(self._candidates, dim=1)
         out = (chosen.values == -torch.inf)[..., None]
         scores = standard.gather(1, chosen.indices[..., None].expand(-1, -1, standard.shape[2]))

@@ -180,9 +180,12 @@ def fit_list_weights(tasks: ListTasks, *, smoothing: float, top: int) -> ListWei
     """Weights under which the heads of lists hold most targets.
 
     The loss is the softmax likelihood of the targets, each weighted by how near it is to the
-    first ``top`` places (:func:`top_weights`), plus ``smoothing`` times the roughness.
+    first ``top`` places (:func:`top_weights`), plus ``smoothing`` times the roughness. Without a
+    task all members count alike.
     """
     weights = ListWeights(tasks.decided.shape[1])
+    if not len(tasks.sizes):
+        return weights
     hats = by_size(tasks.sizes)
     weights.usual = (hats.T @ tasks.decided) / hats.sum(dim=0).clamp_min(1e-6)[:, None]
     weights.usual[hats.sum(dim=0) == 0] = tasks.decided.mean(dim=0)

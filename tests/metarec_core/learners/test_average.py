@@ -12,6 +12,7 @@ from metarec_core.episodes.types import TaskData, ValueScale
 from metarec_core.errors import ModelError
 from metarec_core.learners.average import Average, AverageConfig
 from metarec_core.learners.average_held_out import HeldOut
+from metarec_core.learners.average_weights import ListTasks
 from metarec_core.learners.base import FitContext, Learner
 from metarec_core.learners.bias import Bias, BiasConfig
 from metarec_core.learners.gaussian import GaussianConfig
@@ -249,3 +250,25 @@ def test_items_that_nobody_met_neither_compete_nor_count(
     assert tasks.target.any()
     assert int(tasks.target.sum(dim=1).max()) <= int(competing.sum(dim=1).max()) <= 2
     assert not (tasks.target & ~competing).any()
+
+
+def test_a_target_that_no_member_would_show_is_left_out(
+    train_data: TaskData, validation_data: TaskData
+) -> None:
+    context = FitContext(seed=1, device=torch.device("cpu"), max_support=16, max_query=16)
+    met = torch.ones(validation_data.n_items, dtype=torch.bool)
+    average = Average(AverageConfig(members=("popularity", "item_knn"), candidates=20))
+    average.fit(train_data, validation_data, context)
+
+    def held_out(candidates: int) -> ListTasks:
+        config = AverageConfig(members=("popularity", "item_knn"), candidates=candidates)
+        return HeldOut(average, validation_data, config, context, met).list_tasks()
+
+    few, all_items = held_out(20), held_out(validation_data.n_items)
+    assert 0 < int(few.target.sum()) < int(all_items.target.sum())
+    # Whatever is a target or not: candidates are those of the highest mean score.
+    last = few.scores.mean(dim=2).min(dim=1).values
+    for tasks, ends in ((few, last), (all_items, all_items.scores.mean(dim=2)[:, 19])):
+        order = tasks.scores.mean(dim=2)
+        assert bool((order.diff(dim=1) <= 1e-5).all())
+        assert torch.isfinite(ends).all()

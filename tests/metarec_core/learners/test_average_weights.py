@@ -60,6 +60,36 @@ def test_a_member_counts_where_it_is_right() -> None:
     )
 
 
+def test_targets_far_down_do_not_make_a_good_member_vanish() -> None:
+    """Half of the targets are chance: those among the best alone say what a score is worth."""
+    generator = torch.Generator().manual_seed(2)
+    n_tasks, n_items, n_best = 400, 2000, 30
+    scores = torch.randn(n_tasks, n_items, generator=generator)
+    likely = torch.softmax(2.0 * scores, dim=1).multinomial(4, generator=generator)
+    anywhere = torch.randint(n_items, (n_tasks, 4), generator=generator)
+    target = torch.zeros(n_tasks, n_items).scatter(1, torch.cat([likely, anywhere], 1), 1.0) > 0
+
+    def weight(merit: Tensor) -> float:
+        best = merit.topk(n_best, dim=1).indices
+        sizes, decided = torch.full((n_tasks,), 5), torch.zeros(n_tasks, 1)
+        tasks = ListTasks(sizes, decided, scores.gather(1, best)[..., None], target.gather(1, best))
+        weights = fit_list_weights(tasks, smoothing=0.1, top=10)
+        with torch.no_grad():
+            return float(weights(torch.tensor([5]), torch.zeros(1, 1)))
+
+    assert weight(scores) > 1.0
+    assert weight(torch.where(target, torch.inf, scores)) < 0.5
+
+
+def test_without_a_task_all_members_count_alike() -> None:
+    tasks = planted_tasks(0)
+    none = ListTasks(tasks.sizes[:0], tasks.decided[:0], tasks.scores[:0], tasks.target[:0])
+    weights = fit_list_weights(none, smoothing=1.0, top=5)
+    with torch.no_grad():
+        mixed = weights(torch.tensor([0, 7]), torch.randn(2, 2))
+    assert torch.allclose(mixed, torch.full((2, 2), 0.5))
+
+
 def test_strong_smoothing_gives_one_weight_for_all_sizes() -> None:
     weights = fit_list_weights(planted_tasks(0), smoothing=1e6, top=5)
     assert float(weights.level.detach().std(dim=0).max()) < 0.1
