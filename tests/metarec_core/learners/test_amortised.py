@@ -9,15 +9,19 @@ import pytest
 import torch
 
 from metarec_core.episodes.sampling import evaluation_episodes, full_support
-from metarec_core.episodes.types import Support, TaskData
+from metarec_core.episodes.types import Episode, Support, TaskData
 from metarec_core.evaluation import evaluate
 from metarec_core.learners.amortised import Amortised, AmortisedConfig
+from metarec_core.learners.amortised_net import AmortisedNet, NetSizes
+from metarec_core.learners.amortised_training import Arrivals, DropRates, Objective, Top, describe
 from metarec_core.learners.base import FitContext, GaussianPredictor, LinearPredictor
 from metarec_core.learners.content import Content
+from metarec_core.learners.fading import Fading
 from metarec_core.learners.popularity import Popularity
 from metarec_core.schema import Feedback
 
 CPU = torch.device("cpu")
+DAY = 86_400
 CONTEXT = FitContext(seed=1, device=CPU)
 SMALL = {
     "dim": 24,
@@ -260,7 +264,7 @@ def test_fitting_leaves_the_global_generator_alone(data: TaskData) -> None:
 def dated(data: TaskData, *, by_time: bool) -> TaskData:
     """Choices of even items made on the first day, those of odd ones 300 days later."""
     matrix = data.interactions
-    times = (matrix.items % 2) * 300 * 86_400
+    times = (matrix.items % 2) * 300 * DAY
     return replace(data, interactions=replace(matrix, times=times), by_time=by_time)
 
 
@@ -272,28 +276,63 @@ def lead_of_odd_items(learner: Amortised) -> float:
 def test_where_the_future_is_forecast_the_popularity_of_the_past_fades(
     data: TaskData, make_planted: Callable[..., TaskData]
 ) -> None:
-    evens = np.arange(0, data.n_items, 2).tolist()
-    late = without_items(make_planted(60, seed=2), evens)
-    learners, facts = {}, {}
+    leads = {}
     for by_time in (False, True):
         learner = Amortised(SHORT)
-        validation = dated(late, by_time=by_time)
-        report = learner.fit(dated(data, by_time=by_time), validation, CONTEXT)
-        learners[by_time], facts[by_time] = learner, report
-    assert "half_life_days" not in facts[False].chosen
-    assert abs(lead_of_odd_items(learners[False])) < 1.0
-    assert facts[True].chosen["half_life_days"] == facts[True].facts["half_life_days"] == 3.0
-    assert lead_of_odd_items(learners[True]) > 3.0
+        validation = dated(make_planted(60, seed=2), by_time=by_time)
+        learner.fit(dated(data, by_time=by_time), validation, CONTEXT)
+        leads[by_time] = lead_of_odd_items(learner)
+    assert abs(leads[False]) < 1.0
+    assert leads[True] > leads[False] + 1.0
 
 
-def test_a_half_life_that_is_set_is_taken(
-    data: TaskData, make_planted: Callable[..., TaskData]
-) -> None:
-    config = SHORT.changed({"half_life_days": 300.0})
-    learner = Amortised(config)
-    learner.fit(dated(data, by_time=False), dated(make_planted(60, seed=2), by_time=False), CONTEXT)
-    plain = Amortised(SHORT)
-    plain.fit(dated(data, by_time=False), dated(make_planted(60, seed=2), by_time=False), CONTEXT)
-    # Half a choice is added to each item, which damps the lead a little.
-    lead = lead_of_odd_items(learner) - lead_of_odd_items(plain)
-    assert lead == pytest.approx(np.log(2.0), abs=0.1)
+def test_popularity_is_that_of_when_a_user_came(fashions: TaskData) -> None:
+    by_time = replace(fashions, by_time=True)
+    fading = Fading.learn(by_time)
+    arrivals = Arrivals.of(by_time, fading, torch.device("cpu"))
+    times = by_time.interactions.times
+    assert times is not None
+    # One interaction a user: the first twentieth day, and the last one.
+    early, late = int(np.flatnonzero(times == 30 * DAY)[0]), int(times.argmax())
+    assert (
+        int(arrivals.moments[early]) < int(arrivals.moments[late]) == len(arrivals.log_shares) - 1
+    )
+    shares = arrivals.log_shares[arrivals.moments]
+    # Items of later seasons were unknown then: as unpopular as any that nobody chose.
+    assert float(shares[early, 3:11].std()) < 1e-6 < float(shares[late, 3:11].std())
+    for row in arrivals.log_shares:
+        assert float(row[:11].mean()) == pytest.approx(0.0, abs=1e-5)
+
+
+def test_a_training_user_is_forecast_by_the_popularity_of_that_time(fashions: TaskData) -> None:
+    by_time = replace(fashions, by_time=True)
+    fading = Fading.learn(by_time)
+    arrivals = Arrivals.of(by_time, fading, CPU)
+    net = AmortisedNet(NetSizes(by_time.n_items, by_time.n_items, 0, 0, 4, 4, 0))
+    describe(net, by_time, fading)
+    torch.nn.init.zeros_(net.id_values)  # Popularity alone orders the list.
+    matrix = by_time.interactions
+    items = torch.from_numpy(matrix.items)[:, None]
+    nothing = torch.zeros(by_time.n_users, 0)
+    episode = Episode(
+        torch.arange(by_time.n_users),
+        Support(nothing.long(), nothing, nothing.bool(), nothing),
+        items,
+        torch.from_numpy(matrix.values)[:, None],
+        torch.ones_like(items, dtype=torch.bool),
+    )
+    rates = DropRates(units=0.0, ids=0.0, features=0.0, modes=0.0, not_relevant=0.0)
+
+    def loss(then: Arrivals | None) -> float:
+        objective = Objective(net, rates, Top(10, 1.0), by_time, CONTEXT, then)
+        return float(objective.loss(net, episode, torch.Generator().manual_seed(1)).detach())
+
+    def expected(log_shares: torch.Tensor) -> float:
+        log_p = torch.log_softmax(log_shares.masked_fill(net.met == 0, -torch.inf), dim=1)
+        return -float(log_p.gather(1, items).mean())
+
+    now = net.log_share.expand(by_time.n_users, -1)
+    then = arrivals.log_shares[arrivals.moments]
+    assert abs(expected(then) - expected(now)) > 0.05
+    difference = expected(then) - expected(now)
+    assert loss(arrivals) - loss(None) == pytest.approx(difference, abs=1e-4)
