@@ -225,8 +225,11 @@ def _tables(places: Sequence[Place], body: Sequence[Sequence[str]]) -> list[str]
         parts = [[place for place in columns if places[place][0] == state] for state in states]
     lines: list[str] = []
     for part in parts:
+        alone = len(parts) > 1
+        name = places[part[0]][0] if alone else ""
+        # The corner names the state: a head says what else there is to say.
         heads = _heads([places[place] for place in part])
-        name = places[part[0]][0] if len(parts) > 1 else ""
+        heads = ["all sizes" if alone and head == name else head for head in heads]
         cells = [[row[0], *(row[1 + place] for place in part)] for row in body]
         lines += _aligned([[name, *heads], *(row for row in cells if any(row[1:]))])
     return lines

@@ -126,7 +126,9 @@ def test_a_wide_table_is_cut_into_one_a_state(document: dict[str, Any]) -> None:
     for state in ("a/cold", "b/cold"):
         for k in (1, 2, 5):
             document["rows"].append(row("gaussian", state, k, "ndcg_at_10", 0.2))
+    document["rows"].append(row("gaussian", "a/warm", None, "ndcg_at_10", 0.2))
     lines = metric_lines(document, "ndcg_at_10")
+    assert ["a/warm", "all", "sizes"] in [line.split() for line in lines]
     heads = [line.split() for line in lines if "k=5" in line and "minus" not in line]
     assert heads == [
         ["user_cold", "k=1", "k=5", "k=20"],
