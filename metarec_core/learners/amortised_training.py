@@ -159,7 +159,7 @@ class Objective:
         """Mean over the batch's targets, plus what trains the variance alone."""
         assert isinstance(net, AmortisedNet)
         episode = self._thinned(episode, generator)
-        keep, shown, known = self._left(net, len(episode.users), generator)
+        keep, shown, known = self._kept(net, len(episode.users), generator)
         table = net.items(keep, shown)
         evidence = self._evidence(net, episode.support)
         features = evidence.user_features * known.unsqueeze(-1)
@@ -190,10 +190,10 @@ class Objective:
         kept = (drawn >= self._rates.not_relevant) | (support.values >= self._relevant_from)
         return replace(episode, support=replace(support, mask=support.mask & kept))
 
-    def _left(
+    def _kept(
         self, net: AmortisedNet, n_users: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What a step leaves, as 1 where it is left and 0 where not.
+        """What a step keeps, as 1 where it is kept and 0 where not.
 
         Some steps do without ids or without features altogether; in all others some items are
         new and the content of some items and the features of some users are unknown.

@@ -62,10 +62,10 @@ def metric_lines(document: Mapping[str, Any], metric: str) -> list[str]:
     lines += _tables(places, body)
     lines += _differences(rows, places, document["challengers"])
     duels = [row for row in document["duels"] if row["metric"] == metric]
-    return lines + duel_lines([row for row in duels if row["learner"] == _NIGHTLY], places)
+    return lines + _duel_lines([row for row in duels if row["learner"] == _NIGHTLY], places)
 
 
-def duel_lines(duels: Sequence[Row], places: Sequence[Place]) -> list[str]:
+def _duel_lines(duels: Sequence[Row], places: Sequence[Place]) -> list[str]:
     """The interval of one learner's difference to each baseline, a column for each place."""
     body = []
     for baseline in dict.fromkeys(row["baseline"] for row in duels):
@@ -131,10 +131,13 @@ def places_of(rows: Iterable[Row]) -> list[Place]:
 
 def verdict(row: Row) -> str:
     """``+`` better than the best baseline beyond doubt, ``-`` worse, else nothing."""
-    low, high = row["diff_low"], row["diff_high"]
+    return _mark(row["metric"], row["diff_low"], row["diff_high"])
+
+
+def _mark(metric: str, low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return ""
-    better, worse = (high < 0, low > 0) if row["metric"] in LOWER else (low > 0, high < 0)
+    better, worse = (high < 0, low > 0) if metric in LOWER else (low > 0, high < 0)
     return "+" if better else "-" if worse else ""
 
 
@@ -212,7 +215,7 @@ def _heads(places: Sequence[Place]) -> list[str]:
 def _interval(row: Row | None) -> str:
     if row is None or row["low"] is None:
         return ""
-    mark = verdict({**row, "diff_low": row["low"], "diff_high": row["high"]})
+    mark = _mark(row["metric"], row["low"], row["high"])
     return f"{_signed(row['low'])}..{_signed(row['high'])}{mark or ' '}"
 
 
@@ -225,11 +228,11 @@ def _tables(places: Sequence[Place], body: Sequence[Sequence[str]]) -> list[str]
         parts = [[place for place in columns if places[place][0] == state] for state in states]
     lines: list[str] = []
     for part in parts:
-        alone = len(parts) > 1
-        name = places[part[0]][0] if alone else ""
+        is_cut = len(parts) > 1
+        name = places[part[0]][0] if is_cut else ""
         # The corner names the state: a head says what else there is to say.
         heads = _heads([places[place] for place in part])
-        heads = ["all sizes" if alone and head == name else head for head in heads]
+        heads = ["all sizes" if is_cut and head == name else head for head in heads]
         cells = [[row[0], *(row[1 + place] for place in part)] for row in body]
         lines += _aligned([[name, *heads], *(row for row in cells if any(row[1:]))])
     return lines

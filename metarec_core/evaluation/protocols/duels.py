@@ -16,6 +16,7 @@ from metarec_core.evaluation.protocols.table import (
     frames_of,
     user_table,
 )
+from metarec_core.learners.modes import unlabelled
 
 
 def duels(results: Results, *, seed: int, resamples: int, confidence: float) -> list[Row]:
@@ -59,7 +60,7 @@ def _duels(
         (ours, theirs)
         for ours, learner in enumerate(names)
         for theirs, baseline in enumerate(names)
-        if learner in CHALLENGERS and baseline not in CHALLENGERS and "/" not in baseline
+        if learner in CHALLENGERS and unlabelled(baseline) not in CHALLENGERS
     ]
     if not pairs:
         return
