@@ -21,9 +21,11 @@ class Columns:
     SCORE = "score"
     RATING = "rating"
     SD = "sd"
+    P_RELEVANT = "p_relevant"
     SEGMENT = "segment"
     SUPPORT_SIZE = "support_size"
     REASONS = "reasons"
+    RULE_FLAGS = "rule_flags"
 
 
 class Table(StrEnum):
@@ -76,14 +78,21 @@ REASON_TYPE = pl.Struct(
         "kind": pl.String(),
         "item_id": pl.String(),
         "title": pl.String(),
+        "feature": pl.String(),
         "value": pl.Float64(),
         "share": pl.Float64(),
+        "rank": pl.Int32(),
     }
 )
-"""One additive share of a score. ``kind`` is ``item``, ``prior``, ``support``, ``rest`` (all
-support interactions that are not listed one by one) or ``beyond`` (what has no exact reason: the
-members of an average that are not linear); the middle fields are null unless ``support``. The
-shares of a row sum to its score."""
+"""One reason of an entry. Kinds that add up: ``item``, ``prior``, ``support``, ``rest`` (all
+support interactions that are not listed one by one) and ``beyond`` (what has no exact reason: the
+members of an average that are not linear); their shares sum to the row's score. Kinds beside the
+sum: ``deletion`` (how much lower the score would be without that interaction, found by asking the
+network again without it), ``feature`` (what a named feature of the item contributes) and
+``counterfactual`` (without that interaction the entry would have the place ``rank`` among the
+candidates, its score lower by ``share``). ``item_id``, ``title`` and ``value`` (the rating or
+weight) are null unless an interaction is spoken of, ``feature`` unless a feature is, and ``rank``
+unless a place is."""
 
 RECOMMENDATIONS_SCHEMA = pl.Schema(
     {
@@ -95,14 +104,19 @@ RECOMMENDATIONS_SCHEMA = pl.Schema(
         Columns.SCORE: pl.Float64(),
         Columns.RATING: pl.Float64(),
         Columns.SD: pl.Float64(),
+        Columns.P_RELEVANT: pl.Float64(),
         Columns.SEGMENT: pl.String(),
         Columns.SUPPORT_SIZE: pl.Int32(),
         Columns.REASONS: pl.List(REASON_TYPE),
+        Columns.RULE_FLAGS: pl.List(pl.String()),
     }
 )
-"""Published lists. ``score`` orders the list; ``rating`` is the predicted value of the interaction
-and ``sd`` its *predictive* standard deviation (noise included), both null for learners that
-predict none."""
+"""Published lists. ``score`` is what ranks an entry before rules and diversity have their say;
+``rating`` is the predicted value of the interaction and ``sd`` its *predictive* standard deviation
+(noise included), both null for learners that predict none; ``p_relevant`` the calibrated
+probability that the user would find it relevant, null where that cannot be known; ``rule_flags``
+says which rules and re-ranking put the entry where it stands, and on the last entry of a list
+shorter than asked why it is short."""
 
 SEGMENT_BANDS: tuple[tuple[int, str], ...] = (
     (0, "0"),

@@ -66,10 +66,95 @@ class Predictor(Protocol):
 
 @runtime_checkable
 class LinearPredictor(Predictor, Protocol):
-    """A predictor whose list score is linear in the support: its reasons are exact."""
+    """A predictor that splits its list scores: exactly, as far as they are linear in the support.
+
+    What is not linear in the support is the share ``beyond``.
+    """
 
     def shares(self, items: Tensor) -> Shares:
         """Split the scores of ``items`` (``[B, K]``) into their additive shares."""
+        ...
+
+
+@runtime_checkable
+class Counterfactual(Predictor, Protocol):
+    """A predictor that knows its scores as they would be without one interaction."""
+
+    def without(self, items: Tensor | None, entries: Tensor) -> Tensor:
+        """List scores as learned from the support without each of some entries.
+
+        What is asked is what adapting to the smaller support would give, not an approximation.
+
+        Args:
+            items: Catalogue indices ``[B, K]``; None for the whole catalogue.
+            entries: Positions in the support, ``[B, N]``; -1, or padding, leaves nothing out.
+
+        Returns:
+            ``[B, K, N]`` or ``[B, I, N]`` float64.
+        """
+        ...
+
+
+@runtime_checkable
+class Deletions(Predictor, Protocol):
+    """A predictor part of whose score is not linear in the support: it is asked again without."""
+
+    def hints(self, items: Tensor) -> Tensor:
+        """Roughly how much each support entry matters for ``items``, to choose what to ask for.
+
+        Args:
+            items: Catalogue indices ``[B, K]``.
+
+        Returns:
+            ``[B, S]``, not negative; 0 at padding.
+        """
+        ...
+
+    def deletions(self, items: Tensor, entries: Tensor) -> Tensor:
+        """What the part that is not linear loses without each of some entries.
+
+        Deletion-based attribution (leave-one-out, as in Covert, Lundberg and Lee 2021, "Explaining
+        by Removing"). Unlike :class:`Shares` they need not sum to anything.
+
+        Args:
+            items: Catalogue indices ``[B, K]``.
+            entries: Positions in the support, ``[B, N]``; -1, or padding, leaves nothing out.
+
+        Returns:
+            ``[B, K, N]`` float64.
+        """
+        ...
+
+
+@runtime_checkable
+class FeatureShares(Predictor, Protocol):
+    """A predictor whose score is linear in the content of an item, its preference held fixed."""
+
+    def feature_shares(self, items: Tensor) -> Tensor:
+        """What each encoded column of an item's content adds to its score.
+
+        Args:
+            items: Catalogue indices ``[B, K]``.
+
+        Returns:
+            ``[B, K, Fi]`` float64; ``Fi`` is 0 where content does not count.
+        """
+        ...
+
+
+@runtime_checkable
+class UncertainContrasts(Predictor, Protocol):
+    """A predictor that knows how unsure it is of one group of items against all."""
+
+    def contrast_variance(self, groups: Tensor) -> Tensor:
+        """Variance, under the preference, of groups' mean scores less that of the catalogue.
+
+        Args:
+            groups: ``[G, I]`` float64, sparse or not; each row holds the weights of a mean.
+
+        Returns:
+            ``[B, G]`` float64; NaN for users of whom that is not known.
+        """
         ...
 
 
@@ -85,6 +170,55 @@ class GaussianPredictor(Predictor, Protocol):
 
     mean: Tensor
     covariance: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFactors:
+    """The item side of list scores that are products, the same for every user.
+
+    Attributes:
+        vectors: ``[I, d]`` float64.
+        appeal: What an item is given whoever asks, ``[I]`` float64.
+    """
+
+    vectors: Tensor
+    appeal: Tensor
+
+
+@runtime_checkable
+class FactorLearner(Protocol):
+    """A learner whose predictors are all :class:`FactorPredictor` over the same items."""
+
+    def item_factors(self) -> ItemFactors:
+        """The vectors that every predictor's ``query`` is multiplied with."""
+        ...
+
+
+@runtime_checkable
+class FactorPredictor(Predictor, Protocol):
+    """A predictor with ``scores(items) = query @ vectors[items] + appeal[items]``.
+
+    Attributes:
+        query: ``[B, d]`` float64; the vectors are :meth:`FactorLearner.item_factors`.
+    """
+
+    query: Tensor
+
+
+@runtime_checkable
+class UncertainScores(Predictor, Protocol):
+    """A predictor that knows how unsure its list scores are, and which err together."""
+
+    def score_covariance(self, items: Tensor) -> Tensor:
+        """Covariance of the list scores under the preference alone.
+
+        Args:
+            items: Catalogue indices ``[B, P]``.
+
+        Returns:
+            ``[B, P, P]`` float64, positive semidefinite.
+        """
+        ...
 
 
 @runtime_checkable
