@@ -16,6 +16,9 @@ from torch import Tensor
 
 _STEPS = float(1 << 20)
 
+STEP = 1.0 / _STEPS
+"""Distance of two neighbours on the grid."""
+
 Figures = TypeVar("Figures", Tensor, npt.NDArray[np.float64])
 
 

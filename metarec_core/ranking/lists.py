@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -12,14 +12,16 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from metarec_core.episodes.types import IntArray, Support
+from metarec_core.episodes.types import IntArray
 from metarec_core.errors import ModelError
-from metarec_core.learners.base import Learner, LinearPredictor, Predictor
+from metarec_core.learners.base import FactorPredictor, Learner, LinearPredictor, Predictor
+from metarec_core.ranking.assembly import Adapted, Lists, assemble_lists
 from metarec_core.ranking.blocks import Block, blocks
 from metarec_core.ranking.grid import on_grid
+from metarec_core.ranking.pools import Group, Indexes, ScoredGroup, SearchedGroup, worth_an_index
 from metarec_core.ranking.reasons import DoubleArray, ReasonArrays, explain
 from metarec_core.ranking.request import Audience, ListSettings
-from metarec_core.ranking.topk import top_k
+from metarec_core.ranking.search import Closed
 from metarec_core.schema import RECOMMENDATIONS_SCHEMA, SEGMENT_BANDS, Columns
 
 _CPU = torch.device("cpu")
@@ -37,12 +39,17 @@ def rank(
     run_date: date | None = None,
     device: torch.device = _CPU,
 ) -> Iterator[pl.DataFrame]:
-    """The best ``k`` unseen items of every user, in the order of ``audience``.
+    """The best ``k`` open items of every user, in the order of ``audience``.
 
-    A list is shorter than ``k`` where fewer items are left. Figures lie on a grid of about a
-    millionth (:mod:`metarec_core.ranking.grid`); scores that are equal there are ordered by
-    catalogue index, which is the order of ``item_id``. For a learner whose predictors are linear
+    Open is what a user has not interacted with, or what the rules say. A list is shorter than
+    ``k`` where fewer items are open; the last of its ``rule_flags`` says so. Figures lie on a grid
+    of about a millionth (:mod:`metarec_core.ranking.grid`); scores that are equal there are ordered
+    by catalogue index, which is the order of ``item_id``. For a learner whose predictors are linear
     the score is the sum of its shares, which ``reasons`` holds; other learners give no reasons.
+
+    A learner whose scores are products has its candidates searched
+    (:mod:`metarec_core.ranking.search`); of any other all scores of a block of users are made and
+    sorted out.
 
     Args:
         learner: A fitted learner.
@@ -56,7 +63,7 @@ def rank(
         One frame of ``RECOMMENDATIONS_SCHEMA`` for each tile of users; at least one.
 
     Raises:
-        ConfigError: If a setting is out of range.
+        ConfigError: If a setting is out of range, or re-ranking needs what the learner lacks.
         ModelError: If the parts do not belong together, or the learner gives scores that are not
             numbers.
     """
@@ -85,111 +92,71 @@ class _Ranker:
     ) -> None:
         self.learner, self.catalogue, self.audience = learner, catalogue, audience
         self.settings, self.device = settings, device
-        n_items = len(catalogue)
-        allowed = np.ones(n_items, dtype=np.bool_)
-        if settings.candidates is not None:
-            allowed[:] = False
-            allowed[settings.candidates] = True
-        if settings.exclude is not None:
-            allowed[settings.exclude] = False
-        self.columns = (
-            None if allowed.all() else torch.from_numpy(np.flatnonzero(allowed)).to(device)
-        )
-        self.n_columns = int(allowed.sum())
-        self.column_of = torch.full((n_items,), -1, dtype=torch.int64, device=device)
-        self.column_of[torch.from_numpy(allowed).to(device)] = torch.arange(
-            self.n_columns, device=device
-        )
-        self.k = min(settings.k, self.n_columns)
+        self.open = _Open.of(audience, settings, len(catalogue))
+        self.indexes: Indexes | None = None
+        if worth_an_index(learner, len(catalogue)):
+            self.indexes = settings.indexes or Indexes(learner)
+        asked = self.open.anyone
+        self.columns = None if asked.all() else torch.from_numpy(np.flatnonzero(asked)).to(device)
+        self.n_columns = int(asked.sum())
 
     @torch.no_grad()
     def tile(self, users: IntArray, run_date: date | None) -> pl.DataFrame:
         """Lists of consecutive ``users``."""
-        shape = (len(users), self.k)
-        items = np.zeros(shape, dtype=np.int64)
-        scores = np.full(shape, -np.inf)
-        means, sds = np.full(shape, np.nan), np.full(shape, np.nan)
-        reasons: ReasonArrays | None = None
-        histories, features = self.audience.histories, self.audience.user_features
-        if self.k:
-            for block in blocks(histories, features, users, n_columns=self.n_columns):
-                rows = block.users - users[0]
-                entries = self._entries(block)
-                items[rows], scores[rows] = entries.items, entries.scores
-                means[rows], sds[rows] = entries.means, entries.sds
-                if entries.reasons is not None:
-                    reasons = reasons or ReasonArrays.empty(*shape, self.settings.reasons)
-                    reasons.put(rows, entries.reasons)
-        order = np.lexsort((items, -scores), axis=1)
-        rows, places = np.nonzero(np.take_along_axis(scores, order, axis=1) > -np.inf)
-        ranks, places = places + 1, order[rows, places]
-        sizes = histories.counts()[users][rows]
-        chosen = items[rows, places]
-        return pl.DataFrame(
-            {
-                Columns.RUN_DATE: pl.repeat(run_date, len(rows), dtype=pl.Date(), eager=True),
-                Columns.USER: self.audience.user_ids.gather(users[rows]),
-                Columns.RANK: ranks,
-                Columns.ITEM: self.catalogue[Columns.ITEM].gather(chosen),
-                Columns.TITLE: self.catalogue[Columns.TITLE].gather(chosen),
-                Columns.SCORE: scores[rows, places],
-                Columns.RATING: pl.Series(means[rows, places]).fill_nan(None),
-                Columns.SD: pl.Series(sds[rows, places]).fill_nan(None),
-                Columns.SEGMENT: segments(sizes),
-                Columns.SUPPORT_SIZE: sizes,
-                Columns.REASONS: (
-                    pl.repeat([], len(rows), dtype=RECOMMENDATIONS_SCHEMA["reasons"], eager=True)
-                    if reasons is None
-                    else reasons.take(rows, places).column(self.catalogue)
-                ),
-            }
-        ).cast(RECOMMENDATIONS_SCHEMA)
+        entries = _Entries.empty(len(users), self.settings)
+        made = blocks(
+            self.audience.histories,
+            self.audience.user_features,
+            users,
+            n_columns=0 if self.indexes else self.n_columns,
+        )
+        if self.n_columns and self.indexes is not None:
+            # One search for all of the tile: its posteriors are held until they have explained.
+            adapted = [self._adapted(block) for block in made]
+            if adapted:
+                self._fill(entries, users[0], adapted, self._searched(adapted))
+        elif self.n_columns:
+            for block in made:
+                one = self._adapted(block)
+                self._fill(entries, users[0], [one], self._scored(one))
+        return self._frame(entries, users, run_date)
 
-    def _entries(self, block: Block) -> _Entries:
-        n_users = len(block.users)
+    def _adapted(self, block: Block) -> Adapted:
         support = block.support.to(self.device)
-        predictor = self.learner.adapt(support)
-        best = top_k(self._open_scores(predictor, support, n_users), self.k)
-        chosen = best.indices if self.columns is None else self.columns[best.indices]
-        # The block keeps its shape to the end: rows without a user ask for item 0.
-        items = torch.zeros(len(support.items), self.k, dtype=torch.int64, device=self.device)
-        items[:n_users] = chosen
-        mean, variance = predictor.mean_var(items)
-        scores = best.values.double().cpu().numpy()
-        reasons = None
-        if isinstance(predictor, LinearPredictor):
-            reasons = explain(predictor, support, items, n_users, self.settings.reasons)
-            scores = np.where(scores > -np.inf, reasons.total(), -np.inf)
-        return _Entries(
-            items=chosen.cpu().numpy(),
-            scores=scores,
-            means=on_grid(mean[:n_users].double()).cpu().numpy(),
-            sds=on_grid(variance[:n_users].double().sqrt()).cpu().numpy(),
-            reasons=reasons,
+        return Adapted(block.users, support, self.learner.adapt(support))
+
+    def _searched(self, adapted: Sequence[Adapted]) -> SearchedGroup:
+        assert self.indexes is not None
+        users = np.concatenate([block.users for block in adapted])
+        queries = []
+        for block in adapted:
+            assert isinstance(block.predictor, FactorPredictor)
+            queries.append(block.predictor.query[: len(block.users)])
+        return SearchedGroup(
+            self.indexes,
+            torch.cat(queries),
+            self.open.masks,
+            self.open.mask_of_user[users],
+            self.open.closed.select(users),
+            self.settings.threads,
         )
 
-    def _open_scores(self, predictor: Predictor, support: Support, n_users: int) -> Tensor:
-        """Scores of what may still be recommended, ``[n_users, n_columns]``; -inf for the seen."""
-        if self.columns is not None and self.n_columns <= _SCORED_ALONE:
-            scores = predictor.scores(self.columns.expand(len(support.items), -1))[:n_users]
+    def _scored(self, block: Adapted) -> ScoredGroup:
+        columns, rows = self.columns, len(block.users)
+        if columns is not None and self.n_columns <= _SCORED_ALONE:
+            scores = block.predictor.scores(columns.expand(len(block.support.items), -1))
         else:
-            scores = self._all_scores(predictor)[:n_users]
-            if self.columns is not None:
-                scores = scores[:, self.columns]
-        # Also a copy: a predictor may hand out what it keeps, or one row for everyone.
-        scores = on_grid(scores)
-        best = scores.amax(dim=1)
-        if not bool((best < torch.inf).all()):
-            raise ModelError(
-                f"learner {self.learner.name}",
-                found="scores that are NaN or infinite",
-                wanted="finite scores",
-                next_step="train it again; a learning rate that is too high can do this",
-            )
-        rows, entries = support.mask[:n_users].nonzero(as_tuple=True)
-        columns = self.column_of[support.items[rows, entries]]
-        scores[rows[columns >= 0], columns[columns >= 0]] = -torch.inf
-        return scores
+            scores = self._all_scores(block.predictor)
+            scores = scores if columns is None else scores[:, columns]
+        return ScoredGroup.of(
+            scores[:rows],
+            columns,
+            len(self.catalogue),
+            self.open.masks,
+            self.open.mask_of_user[block.users],
+            self.open.closed.select(block.users),
+            self.learner.name,
+        )
 
     def _all_scores(self, predictor: Predictor) -> Tensor:
         scores = predictor.scores()
@@ -202,16 +169,186 @@ class _Ranker:
             )
         return scores
 
+    def _fill(
+        self, entries: _Entries, first: int, adapted: Sequence[Adapted], group: Group
+    ) -> None:
+        """Write the lists of a group into the entries of its tile."""
+        lists = assemble_lists(adapted, group, self.audience.user_ids, self.settings)
+        rows = np.concatenate([block.users for block in adapted]) - first
+        start = 0
+        for block in adapted:
+            stop = start + len(block.users)
+            part = lists.rows(start, stop)
+            self._explain(entries, rows[start:stop], block, part)
+            start = stop
+        entries.put_flags(rows, lists)
+
+    def _explain(self, entries: _Entries, rows: IntArray, block: Adapted, lists: Lists) -> None:
+        """Figures and reasons of a block's entries, asked in the block's own shape."""
+        settings, n_users = self.settings, len(block.users)
+        there = lists.items >= 0
+        items = self._asked(lists.items, len(block.support.items))
+        mean, variance = block.predictor.mean_var(items)
+        means = on_grid(mean[:n_users].double()).cpu().numpy()
+        variances = variance[:n_users].double()
+        sds = on_grid(variances.sqrt()).cpu().numpy()
+        scores = lists.scores
+        if isinstance(block.predictor, LinearPredictor):
+            pool = None
+            if settings.counterfactuals:
+                pool = self._asked(lists.pool.items, len(items), filler=-1)
+            reasons = explain(
+                block.predictor,
+                block.support,
+                items,
+                n_users,
+                settings.reasons,
+                detail=settings.detail,
+                pool=pool,
+            )
+            entries.put_reasons(rows, reasons)
+            scores = np.where(there, reasons.total(), -np.inf)
+        elif np.isnan(scores).any():
+            own = on_grid(block.predictor.scores(items)[:n_users].double()).cpu().numpy()
+            scores = np.where(np.isnan(scores), own, scores)
+        if settings.relevance is not None:
+            entries.relevant[rows] = settings.relevance.p_relevant(
+                mean=means,
+                variance=variances.cpu().numpy(),
+                scores=scores,
+                support_sizes=block.support.sizes[:n_users].cpu().numpy(),
+            )
+        entries.items[rows], entries.scores[rows] = lists.items, scores
+        entries.means[rows], entries.sds[rows] = means, sds
+        if lists.ordered:
+            # Shares are rounded one by one: their sums may order what the scores left close.
+            entries.order[rows] = np.lexsort((lists.items, -scores), axis=1)
+
+    def _asked(self, items: IntArray, n_rows: int, filler: int = 0) -> Tensor:
+        """``[B, K]`` of a block: rows without a user, and places without an item, hold filler."""
+        asked = torch.full((n_rows, items.shape[1]), filler, dtype=torch.int64)
+        asked[: len(items)] = torch.from_numpy(np.where(items >= 0, items, filler))
+        return asked.to(self.device)
+
+    def _frame(self, entries: _Entries, users: IntArray, run_date: date | None) -> pl.DataFrame:
+        rows, ranks = np.nonzero(np.take_along_axis(entries.items, entries.order, axis=1) >= 0)
+        places = entries.order[rows, ranks]
+        sizes = self.audience.histories.counts()[users][rows]
+        chosen = entries.items[rows, places]
+        return pl.DataFrame(
+            {
+                Columns.RUN_DATE: pl.repeat(run_date, len(rows), dtype=pl.Date(), eager=True),
+                Columns.USER: self.audience.user_ids.gather(users[rows]),
+                Columns.RANK: ranks + 1,
+                Columns.ITEM: self.catalogue[Columns.ITEM].gather(chosen),
+                Columns.TITLE: self.catalogue[Columns.TITLE].gather(chosen),
+                Columns.SCORE: entries.scores[rows, places],
+                Columns.RATING: pl.Series(entries.means[rows, places]).fill_nan(None),
+                Columns.SD: pl.Series(entries.sds[rows, places]).fill_nan(None),
+                Columns.P_RELEVANT: pl.Series(entries.relevant[rows, places]).fill_nan(None),
+                Columns.SEGMENT: segments(sizes),
+                Columns.SUPPORT_SIZE: sizes,
+                Columns.REASONS: (
+                    pl.repeat([], len(rows), dtype=RECOMMENDATIONS_SCHEMA["reasons"], eager=True)
+                    if entries.reasons is None
+                    else entries.reasons.take(rows, places).column(
+                        self.catalogue, self.settings.features
+                    )
+                ),
+                # What a rule did to a rank, not to an item: it stays where it is.
+                Columns.RULE_FLAGS: entries.flags_at(rows, ranks),
+            }
+        ).cast(RECOMMENDATIONS_SCHEMA)
+
 
 @dataclass(frozen=True, slots=True)
+class _Open:
+    """What every user may be shown.
+
+    Attributes:
+        masks: Open items of groups of users, ``[G, I]``.
+        mask_of_user: Which of them is each user's, ``[U]``.
+        closed: What is closed to each user beside.
+        anyone: Items that somebody may be shown, ``[I]``.
+    """
+
+    masks: npt.NDArray[np.bool_]
+    mask_of_user: IntArray
+    closed: Closed
+    anyone: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, audience: Audience, settings: ListSettings, n_items: int) -> _Open:
+        mask = np.ones(n_items, dtype=np.bool_)
+        if settings.candidates is not None:
+            mask[:] = False
+            mask[settings.candidates] = True
+        if settings.exclude is not None:
+            mask[settings.exclude] = False
+        rules = settings.rules
+        if rules is None:
+            nobody = np.zeros(len(audience.user_ids), dtype=np.int64)
+            return cls(mask[None], nobody, Closed.seen(audience.histories), mask)
+        masks = rules.masks & mask
+        return cls(
+            masks,
+            rules.mask_of_user.astype(np.int64),
+            Closed(rules.closed.indptr, rules.closed.items),
+            rules.open_to_anyone() & mask,
+        )
+
+
+@dataclass(slots=True)
 class _Entries:
-    """Lists of a block, ``[b, K]`` each."""
+    """Entries of a tile, ``[T, K]`` each."""
 
     items: IntArray
     scores: DoubleArray
     means: DoubleArray
     sds: DoubleArray
-    reasons: ReasonArrays | None
+    relevant: DoubleArray
+    order: IntArray
+    flags: IntArray
+    texts: list[pl.Series]
+    n_named: int
+    n_features: int
+    reasons: ReasonArrays | None = None
+
+    @classmethod
+    def empty(cls, n_users: int, settings: ListSettings) -> _Entries:
+        shape = (n_users, settings.k)
+        return cls(
+            items=np.full(shape, -1, dtype=np.int64),
+            scores=np.full(shape, -np.inf),
+            means=np.full(shape, np.nan),
+            sds=np.full(shape, np.nan),
+            relevant=np.full(shape, np.nan),
+            order=np.tile(np.arange(settings.k), (n_users, 1)),
+            flags=np.zeros(shape, dtype=np.int64),
+            texts=[pl.Series([[]], dtype=pl.List(pl.String()))],
+            n_named=settings.reasons,
+            n_features=settings.detail.features if settings.detail else 0,
+        )
+
+    def put_reasons(self, rows: IntArray, reasons: ReasonArrays) -> None:
+        if self.reasons is None:
+            n_users, k = self.items.shape
+            self.reasons = ReasonArrays.empty(n_users, k, self.n_named, self.n_features)
+        self.reasons.put(rows, reasons)
+
+    def put_flags(self, rows: IntArray, lists: Lists) -> None:
+        """Flags of a group, whose entries they name in the order of lists and ranks."""
+        if lists.flags is None:
+            return
+        listed, ranks = np.nonzero(lists.items >= 0)
+        start = sum(map(len, self.texts))
+        self.flags[rows[listed], ranks] = start + np.arange(len(lists.flags))
+        self.texts.append(lists.flags)
+
+    def flags_at(self, rows: IntArray, ranks: IntArray) -> pl.Series:
+        """Flags of the entries at these ranks."""
+        texts = [series.alias(Columns.RULE_FLAGS) for series in self.texts]
+        return pl.concat(texts).gather(self.flags[rows, ranks])
 
 
 def segments(sizes: npt.NDArray[np.integer]) -> pl.Series:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
+from metarec_core.calibration.relevance import RelevanceCalibration
 from metarec_core.episodes.types import FloatArray, IntArray, InteractionMatrix
 from metarec_core.errors import ConfigError, ModelError
+from metarec_core.ranking.diversity.settings import DiversityConfig
+from metarec_core.ranking.diversity.space import ItemSpace
+from metarec_core.ranking.pools import Indexes
+from metarec_core.ranking.reasons import ReasonDetail
+from metarec_core.ranking.rules import CompiledRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +30,14 @@ class Audience:
     user_ids: pl.Series
     histories: InteractionMatrix
     user_features: FloatArray
+
+    def part(self, start: int, stop: int) -> Audience:
+        """Users ``start`` up to, not including, ``stop``, as an audience of their own."""
+        return Audience(
+            user_ids=self.user_ids[start:stop],
+            histories=self.histories.select(np.arange(start, stop)),
+            user_features=self.user_features[start:stop],
+        )
 
     def check(self, catalogue: pl.DataFrame) -> None:
         """Refuse parts that do not belong together.
@@ -49,6 +64,21 @@ class Audience:
 
 
 @dataclass(frozen=True, slots=True)
+class Diversity:
+    """How candidates are re-ranked.
+
+    Attributes:
+        settings: Method, strength and size of the pool.
+        space: What is known of the items.
+        seed: Of every draw.
+    """
+
+    settings: DiversityConfig
+    space: ItemSpace
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
 class ListSettings:
     """What a list is to look like.
 
@@ -57,7 +87,17 @@ class ListSettings:
         reasons: Support interactions named in each entry's reasons; the others are summed.
         tile_users: Users a frame; memory grows with it, lists do not change.
         exclude: Catalogue indices that no list may hold; None for none.
-        candidates: Catalogue indices that lists are made of; None for the whole catalogue.
+        candidates: Catalogue indices that lists are made of; None for the whole catalogue. With
+            rules it is theirs to say: they were compiled with it.
+        rules: Rules of these users' lists; None: whatever a user has not interacted with is open.
+        diversity: How candidates are re-ranked; None: not at all.
+        relevance: Calibration of the probability of relevance; None: not stated.
+        detail: What reasons hold beside shares; None: nothing.
+        features: Labels of the features that reasons may name; None for none.
+        counterfactuals: Whether reasons say where an entry would stand among the candidates
+            without its strongest reason.
+        indexes: Prepared items, to be shared by calls for one learner; None: prepared anew.
+        threads: Threads of the search for the best.
     """
 
     k: int
@@ -65,6 +105,14 @@ class ListSettings:
     tile_users: int = 512
     exclude: IntArray | None = None
     candidates: IntArray | None = None
+    rules: CompiledRules | None = None
+    diversity: Diversity | None = None
+    relevance: RelevanceCalibration | None = None
+    detail: ReasonDetail | None = None
+    features: pl.Series | None = None
+    counterfactuals: bool = False
+    indexes: Indexes | None = None
+    threads: int = 1
 
     def check(self) -> None:
         """Refuse numbers out of range.

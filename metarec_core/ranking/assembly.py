@@ -1,0 +1,276 @@
+"""From candidates to lists: re-ranking first, then rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+import torch
+
+from metarec_core.episodes.types import IntArray, Support
+from metarec_core.learners.base import Predictor, UncertainScores
+from metarec_core.ranking import rules as ruling
+from metarec_core.ranking.diversity.pool import Pool as DiversePool
+from metarec_core.ranking.diversity.pool import user_keys
+from metarec_core.ranking.diversity.registry import METHODS
+from metarec_core.ranking.diversity.rerank import order
+from metarec_core.ranking.pools import Group, Pool
+from metarec_core.ranking.request import Diversity, ListSettings
+from metarec_core.ranking.rules import CompiledRules
+from metarec_core.ranking.search.scores import DoubleArray
+
+_WITH_RULES = 3
+"""Candidates, as a multiple of a list's length, that caps and quotas begin with."""
+
+_DEEPER = 4
+"""How much larger a pool becomes where it was too small."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapted:
+    """Users that a learner has read.
+
+    Attributes:
+        users: Their rows in the audience, ``[b]``.
+        support: Their block's support, ``[B, S]``, ``B >= b``.
+        predictor: The block's predictor.
+    """
+
+    users: IntArray
+    support: Support
+    predictor: Predictor
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """Lists of a group of users.
+
+    Attributes:
+        items: Catalogue indices, ``[B, K]``; -1 behind the end.
+        scores: ``[B, K]``; -inf behind the end, NaN where no pool holds the entry.
+        pool: The candidates.
+        flags: Flags of each entry, in the order of lists and ranks; None where there is none.
+        ordered: Whether entries stand in the order of their scores.
+    """
+
+    items: IntArray
+    scores: DoubleArray
+    pool: Pool
+    flags: pl.Series | None
+    ordered: bool
+
+    def rows(self, start: int, stop: int) -> Lists:
+        """Some of the lists, without their flags."""
+        pool = Pool(self.pool.items[start:stop], self.pool.scores[start:stop])
+        return Lists(self.items[start:stop], self.scores[start:stop], pool, None, self.ordered)
+
+
+def assemble_lists(
+    adapted: Sequence[Adapted],
+    group: Group,
+    user_ids: pl.Series,
+    settings: ListSettings,
+) -> Lists:
+    """Lists of a group.
+
+    Args:
+        adapted: The group's users, block by block.
+        group: Where their candidates come from, in the same order.
+        user_ids: Ids of the whole audience.
+        settings: What lists are to look like.
+    """
+    diversity, compiled, k = settings.diversity, settings.rules, settings.k
+    reorders = diversity is not None and diversity.settings.reorders
+    sorted_out = compiled is not None and _says_more_than_masks(compiled)
+    depth = k
+    if reorders:
+        assert diversity is not None
+        depth = max(depth, diversity.settings.pool)
+    if sorted_out:
+        depth = max(depth, _WITH_RULES * k)
+    pool = group.best(depth)
+    positions: IntArray | None = None
+    ranked = pool
+    if reorders:
+        assert diversity is not None
+        length = None if sorted_out else k
+        positions = _reordered(adapted, pool, user_ids, diversity, length)
+        ranked = _at(pool, positions)
+    if not sorted_out:
+        items, scores = ranked.items[:, :k], ranked.scores[:, :k]
+        method = diversity.settings.method if reorders and diversity else None
+        flags = _plain_flags(items, positions, method, k)
+        return Lists(items, scores, pool, flags, ordered=not reorders)
+    assert compiled is not None
+    users = np.concatenate([block.users for block in adapted])
+    return _by_rules(group, pool, ranked, compiled, users, k)
+
+
+def _says_more_than_masks(compiled: CompiledRules) -> bool:
+    categories = compiled.categories
+    capped = bool((categories.caps < compiled.k).any())
+    return capped or bool(categories.quotas.any()) or compiled.pins.any
+
+
+def _reordered(
+    adapted: Sequence[Adapted],
+    pool: Pool,
+    user_ids: pl.Series,
+    diversity: Diversity,
+    length: int | None,
+) -> IntArray:
+    """Positions in the pool, in the new order, ``[B, L]``."""
+    settings, parts, start = diversity.settings, [], 0
+    for block in adapted:
+        stop = start + len(block.users)
+        items, scores = pool.items[start:stop], pool.scores[start:stop]
+        covariance = None
+        if METHODS[settings.method].covariance and isinstance(block.predictor, UncertainScores):
+            covariance = _covariance(block, items)
+        support = block.support
+        diverse = DiversePool(
+            items=items,
+            scores=scores,
+            history=support.items[: len(items)].cpu().numpy(),
+            history_mask=support.mask[: len(items)].cpu().numpy(),
+            covariance=covariance,
+            users=user_keys(user_ids.gather(block.users)),
+        )
+        parts.append(order(diverse, diversity.space, settings, seed=diversity.seed, length=length))
+        start = stop
+    return np.concatenate(parts)
+
+
+def _covariance(block: Adapted, items: IntArray) -> DoubleArray:
+    """Of a block's candidates, asked in the block's own shape."""
+    asked = torch.zeros(len(block.support.items), items.shape[1], dtype=torch.int64)
+    asked[: len(items)] = torch.from_numpy(np.maximum(items, 0))
+    assert isinstance(block.predictor, UncertainScores)
+    found = block.predictor.score_covariance(asked.to(block.support.items.device))
+    covariance: DoubleArray = found[: len(items)].double().cpu().numpy()
+    return covariance
+
+
+def _at(pool: Pool, positions: IntArray) -> Pool:
+    there = positions >= 0
+    places = np.maximum(positions, 0)
+    return Pool(
+        np.where(there, np.take_along_axis(pool.items, places, axis=1), -1),
+        np.where(there, np.take_along_axis(pool.scores, places, axis=1), -np.inf),
+    )
+
+
+def _by_rules(
+    group: Group,
+    pool: Pool,
+    ranked: Pool,
+    compiled: CompiledRules,
+    users: IntArray,
+    k: int,
+) -> Lists:
+    """Walk down the candidates by the rules; whoever's do not suffice gets more of them."""
+    made = _assembled(group, ranked, compiled, users, None)
+    depth = pool.items.shape[1]
+    lists = _parts(made)
+    open_rows = np.flatnonzero(made.needs_deeper)
+    while len(open_rows):
+        depth *= _DEEPER
+        deeper = _extended(group.best(depth, open_rows), _rows(ranked, open_rows))
+        again = _assembled(group, deeper, compiled, users[open_rows], open_rows)
+        for whole, part in zip(lists, _parts(again), strict=True):
+            whole[open_rows] = part
+        open_rows = open_rows[again.needs_deeper]
+    final = replace(made, **dict(zip(_FIELDS, lists, strict=True)))
+    items = final.items[:, :k]
+    scores = np.where(items >= 0, final.scores[:, :k], -np.inf)
+    return Lists(items, scores, pool, ruling.rule_flags(final, compiled, users), ordered=False)
+
+
+_FIELDS = (
+    "items",
+    "places",
+    "scores",
+    "sizes",
+    "pinned",
+    "quota_bits",
+    "cap_bits",
+    "capped",
+    "lacking",
+)
+
+
+def _parts(made: ruling.Assembled) -> list[np.ndarray]:
+    return [getattr(made, name).copy() for name in _FIELDS]
+
+
+def _assembled(
+    group: Group,
+    ranked: Pool,
+    compiled: CompiledRules,
+    users: IntArray,
+    rows: IntArray | None,
+) -> ruling.Assembled:
+    """Lists from candidates; where quotas need candidates of their own, from these too."""
+    made = ruling.assemble(ruling.Pool(*ranked), compiled, users)
+    asked = np.flatnonzero(made.needs_quota_pools)
+    if not len(asked):
+        return made
+    within = asked if rows is None else rows[asked]
+    quotas = [
+        ruling.Pool(*group.best(one.depth, within, one.mask))
+        for one in ruling.quota_pools(compiled)
+    ]
+    again = ruling.assemble(
+        ruling.Pool(*_rows(ranked, asked)), compiled, users[asked], quotas=quotas
+    )
+    lists = _parts(made)
+    for whole, part in zip(lists, _parts(again), strict=True):
+        whole[asked] = part
+    deeper = made.needs_deeper.copy()
+    deeper[asked] = again.needs_deeper
+    return replace(made, **dict(zip(_FIELDS, lists, strict=True)), needs_deeper=deeper)
+
+
+def _extended(deeper: Pool, ranked: Pool) -> Pool:
+    """Re-ranked candidates, and behind them those that a larger pool adds, best first."""
+    width = deeper.items.shape[1]
+    items = np.full_like(deeper.items, -1)
+    scores = np.full_like(deeper.scores, -np.inf)
+    for row in range(len(items)):
+        head = ranked.items[row][ranked.items[row] >= 0]
+        new = (deeper.items[row] >= 0) & ~np.isin(deeper.items[row], head)
+        joined = np.concatenate([head, deeper.items[row][new]])[:width]
+        items[row, : len(joined)] = joined
+        values = np.concatenate([ranked.scores[row][: len(head)], deeper.scores[row][new]])
+        scores[row, : len(joined)] = values[:width]
+    return Pool(items, scores)
+
+
+def _rows(pool: Pool, rows: IntArray) -> Pool:
+    return Pool(pool.items[rows], pool.scores[rows])
+
+
+def _plain_flags(
+    items: IntArray, positions: IntArray | None, method: str | None, k: int
+) -> pl.Series | None:
+    """Flags of lists without rules: who moved up, and why a list is short."""
+    sizes = (items >= 0).sum(axis=1)
+    short = sizes < k
+    if positions is None and not short.any():
+        return None
+    rows, ranks = np.nonzero(items >= 0)
+    moved = np.zeros(len(rows), dtype=np.bool_)
+    if positions is not None:
+        moved = positions[:, : items.shape[1]][rows, ranks] > ranks
+    last = (ranks + 1 == sizes[rows]) & short[rows]
+    codes = pl.DataFrame({"moved": moved, "last": np.where(last, sizes[rows], 0)})
+    distinct = codes.unique().sort(codes.columns)
+    texts = [
+        [f"moved_up:{method}"] * moved_up
+        + ([f"short: only {size} open item{'s' if size > 1 else ''}"] if size else [])
+        for moved_up, size in distinct.iter_rows()
+    ]
+    distinct = distinct.with_columns(flags=pl.Series(texts, dtype=pl.List(pl.String())))
+    return codes.join(distinct, on=codes.columns, how="left", maintain_order="left")["flags"]
