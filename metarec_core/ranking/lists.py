@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
@@ -17,11 +16,12 @@ from metarec_core.errors import ModelError
 from metarec_core.learners.base import FactorPredictor, Learner, LinearPredictor, Predictor
 from metarec_core.ranking.assembly import Adapted, Lists, assemble_lists
 from metarec_core.ranking.blocks import Block, blocks
+from metarec_core.ranking.entries import Entries
 from metarec_core.ranking.grid import on_grid
+from metarec_core.ranking.open_items import OpenItems
 from metarec_core.ranking.pools import Group, Indexes, ScoredGroup, SearchedGroup, worth_an_index
-from metarec_core.ranking.reasons import DoubleArray, ReasonArrays, explain
+from metarec_core.ranking.reasons import explain
 from metarec_core.ranking.request import Audience, ListSettings
-from metarec_core.ranking.search import Closed
 from metarec_core.schema import RECOMMENDATIONS_SCHEMA, SEGMENT_BANDS, Columns
 
 _CPU = torch.device("cpu")
@@ -92,7 +92,7 @@ class _Ranker:
     ) -> None:
         self.learner, self.catalogue, self.audience = learner, catalogue, audience
         self.settings, self.device = settings, device
-        self.open = _Open.of(audience, settings, len(catalogue))
+        self.open = OpenItems.of(audience, settings, len(catalogue))
         self.indexes: Indexes | None = None
         if worth_an_index(learner, len(catalogue)):
             self.indexes = settings.indexes or Indexes(learner)
@@ -103,7 +103,7 @@ class _Ranker:
     @torch.no_grad()
     def tile(self, users: IntArray, run_date: date | None) -> pl.DataFrame:
         """Lists of consecutive ``users``."""
-        entries = _Entries.empty(len(users), self.settings)
+        entries = Entries.empty(len(users), self.settings)
         made = blocks(
             self.audience.histories,
             self.audience.user_features,
@@ -169,9 +169,7 @@ class _Ranker:
             )
         return scores
 
-    def _fill(
-        self, entries: _Entries, first: int, adapted: Sequence[Adapted], group: Group
-    ) -> None:
+    def _fill(self, entries: Entries, first: int, adapted: Sequence[Adapted], group: Group) -> None:
         """Write the lists of a group into the entries of its tile."""
         lists = assemble_lists(adapted, group, self.audience.user_ids, self.settings)
         rows = np.concatenate([block.users for block in adapted]) - first
@@ -183,7 +181,7 @@ class _Ranker:
             start = stop
         entries.put_flags(rows, lists)
 
-    def _explain(self, entries: _Entries, rows: IntArray, block: Adapted, lists: Lists) -> None:
+    def _explain(self, entries: Entries, rows: IntArray, block: Adapted, lists: Lists) -> None:
         """Figures and reasons of a block's entries, asked in the block's own shape."""
         settings, n_users = self.settings, len(block.users)
         there = lists.items >= 0
@@ -193,7 +191,7 @@ class _Ranker:
         variances = variance[:n_users].double()
         sds = on_grid(variances.sqrt()).cpu().numpy()
         scores = lists.scores
-        if isinstance(block.predictor, LinearPredictor):
+        if settings.explained and isinstance(block.predictor, LinearPredictor):
             pool = None
             if settings.counterfactuals:
                 pool = self._asked(lists.pool.items, len(items), filler=-1)
@@ -230,7 +228,7 @@ class _Ranker:
         asked[: len(items)] = torch.from_numpy(np.where(items >= 0, items, filler))
         return asked.to(self.device)
 
-    def _frame(self, entries: _Entries, users: IntArray, run_date: date | None) -> pl.DataFrame:
+    def _frame(self, entries: Entries, users: IntArray, run_date: date | None) -> pl.DataFrame:
         rows, ranks = np.nonzero(np.take_along_axis(entries.items, entries.order, axis=1) >= 0)
         places = entries.order[rows, ranks]
         sizes = self.audience.histories.counts()[users][rows]
@@ -259,96 +257,6 @@ class _Ranker:
                 Columns.RULE_FLAGS: entries.flags_at(rows, ranks),
             }
         ).cast(RECOMMENDATIONS_SCHEMA)
-
-
-@dataclass(frozen=True, slots=True)
-class _Open:
-    """What every user may be shown.
-
-    Attributes:
-        masks: Open items of groups of users, ``[G, I]``.
-        mask_of_user: Which of them is each user's, ``[U]``.
-        closed: What is closed to each user beside.
-        anyone: Items that somebody may be shown, ``[I]``.
-    """
-
-    masks: npt.NDArray[np.bool_]
-    mask_of_user: IntArray
-    closed: Closed
-    anyone: npt.NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, audience: Audience, settings: ListSettings, n_items: int) -> _Open:
-        mask = np.ones(n_items, dtype=np.bool_)
-        if settings.candidates is not None:
-            mask[:] = False
-            mask[settings.candidates] = True
-        if settings.exclude is not None:
-            mask[settings.exclude] = False
-        rules = settings.rules
-        if rules is None:
-            nobody = np.zeros(len(audience.user_ids), dtype=np.int64)
-            return cls(mask[None], nobody, Closed.seen(audience.histories), mask)
-        masks = rules.masks & mask
-        return cls(
-            masks,
-            rules.mask_of_user.astype(np.int64),
-            Closed(rules.closed.indptr, rules.closed.items),
-            rules.open_to_anyone() & mask,
-        )
-
-
-@dataclass(slots=True)
-class _Entries:
-    """Entries of a tile, ``[T, K]`` each."""
-
-    items: IntArray
-    scores: DoubleArray
-    means: DoubleArray
-    sds: DoubleArray
-    relevant: DoubleArray
-    order: IntArray
-    flags: IntArray
-    texts: list[pl.Series]
-    n_named: int
-    n_features: int
-    reasons: ReasonArrays | None = None
-
-    @classmethod
-    def empty(cls, n_users: int, settings: ListSettings) -> _Entries:
-        shape = (n_users, settings.k)
-        return cls(
-            items=np.full(shape, -1, dtype=np.int64),
-            scores=np.full(shape, -np.inf),
-            means=np.full(shape, np.nan),
-            sds=np.full(shape, np.nan),
-            relevant=np.full(shape, np.nan),
-            order=np.tile(np.arange(settings.k), (n_users, 1)),
-            flags=np.zeros(shape, dtype=np.int64),
-            texts=[pl.Series([[]], dtype=pl.List(pl.String()))],
-            n_named=settings.reasons,
-            n_features=settings.detail.features if settings.detail else 0,
-        )
-
-    def put_reasons(self, rows: IntArray, reasons: ReasonArrays) -> None:
-        if self.reasons is None:
-            n_users, k = self.items.shape
-            self.reasons = ReasonArrays.empty(n_users, k, self.n_named, self.n_features)
-        self.reasons.put(rows, reasons)
-
-    def put_flags(self, rows: IntArray, lists: Lists) -> None:
-        """Flags of a group, whose entries they name in the order of lists and ranks."""
-        if lists.flags is None:
-            return
-        listed, ranks = np.nonzero(lists.items >= 0)
-        start = sum(map(len, self.texts))
-        self.flags[rows[listed], ranks] = start + np.arange(len(lists.flags))
-        self.texts.append(lists.flags)
-
-    def flags_at(self, rows: IntArray, ranks: IntArray) -> pl.Series:
-        """Flags of the entries at these ranks."""
-        texts = [series.alias(Columns.RULE_FLAGS) for series in self.texts]
-        return pl.concat(texts).gather(self.flags[rows, ranks])
 
 
 def segments(sizes: npt.NDArray[np.integer]) -> pl.Series:

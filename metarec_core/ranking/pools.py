@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -16,6 +17,9 @@ from metarec_core.ranking.grid import STEP, on_grid
 from metarec_core.ranking.search import Closed, FactorIndex
 from metarec_core.ranking.search.scores import BoolArray, DoubleArray
 from metarec_core.ranking.topk import top_k
+
+MOST_INDEXES = 32
+"""Masks whose items stay prepared; of more, those that were not asked for longest are dropped."""
 
 WORTH_AN_INDEX = 4096
 """Items from which on a search is quicker than a product with all of them and its sorting."""
@@ -53,26 +57,34 @@ class Indexes:
 
     Attributes:
         learner: The learner.
-        made: By the bytes of the mask.
+        made: By the bytes of the mask, the last asked ones last.
+        lock: Held while they change; several threads may share them.
     """
 
     learner: Learner
     made: dict[bytes, FactorIndex] = field(default_factory=dict)
+    lock: Lock = field(default_factory=Lock)
 
     def get(self, open_items: BoolArray, queries: Tensor) -> FactorIndex:
         """The index of the items that are open; ``queries`` show what it will be asked."""
         key = np.packbits(open_items).tobytes()
-        if key not in self.made:
-            assert isinstance(self.learner, FactorLearner)
-            factors = self.learner.item_factors()
-            typical = float(queries.norm(dim=1).median()) if len(queries) else 1.0
-            self.made[key] = FactorIndex(
-                factors.vectors,
-                factors.appeal,
-                open_items=open_items,
-                typical_norm=typical if np.isfinite(typical) else 1.0,
-            )
-        return self.made[key]
+        with self.lock:
+            found = self.made.pop(key) if key in self.made else self._prepared(open_items, queries)
+            self.made[key] = found
+            for oldest in list(self.made)[:-MOST_INDEXES]:
+                del self.made[oldest]
+            return found
+
+    def _prepared(self, open_items: BoolArray, queries: Tensor) -> FactorIndex:
+        assert isinstance(self.learner, FactorLearner)
+        factors = self.learner.item_factors()
+        typical = float(queries.norm(dim=1).median()) if len(queries) else 1.0
+        return FactorIndex(
+            factors.vectors,
+            factors.appeal,
+            open_items=open_items,
+            typical_norm=typical if np.isfinite(typical) else 1.0,
+        )
 
 
 def worth_an_index(learner: Learner, n_items: int) -> bool:

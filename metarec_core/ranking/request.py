@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -85,6 +85,7 @@ class ListSettings:
     Attributes:
         k: Most entries, at least 1.
         reasons: Support interactions named in each entry's reasons; the others are summed.
+        explained: Whether entries have reasons at all; without, scores are those of the search.
         tile_users: Users a frame; memory grows with it, lists do not change.
         exclude: Catalogue indices that no list may hold; None for none.
         candidates: Catalogue indices that lists are made of; None for the whole catalogue. With
@@ -102,6 +103,7 @@ class ListSettings:
 
     k: int
     reasons: int = 3
+    explained: bool = True
     tile_users: int = 512
     exclude: IntArray | None = None
     candidates: IntArray | None = None
@@ -113,6 +115,12 @@ class ListSettings:
     counterfactuals: bool = False
     indexes: Indexes | None = None
     threads: int = 1
+
+    def part(self, start: int, stop: int) -> ListSettings:
+        """The settings of users ``start`` up to, not including, ``stop``."""
+        if self.rules is None:
+            return self
+        return replace(self, rules=self.rules.part(start, stop))
 
     def check(self) -> None:
         """Refuse numbers out of range.
@@ -132,3 +140,10 @@ class ListSettings:
                     wanted=f"at least {least}",
                     next_step=f"ask for {name}={least} or more",
                 )
+        if self.rules is not None and self.exclude is not None:
+            raise ConfigError(
+                "parameter exclude",
+                found=f"{len(self.exclude)} items, beside rules",
+                wanted="one of the two: rules were compiled without knowing of them",
+                next_step="deny the items in the rules table",
+            )
