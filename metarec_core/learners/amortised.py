@@ -16,11 +16,12 @@ from metarec_core.episodes.types import Support, TaskData
 from metarec_core.errors import ModelError
 from metarec_core.learners.amortised_net import (
     AmortisedNet,
+    ContentPart,
     Evidence,
     ItemTable,
     NetSizes,
-    Preference,
 )
+from metarec_core.learners.amortised_predictor import AmortisedPredictor
 from metarec_core.learners.amortised_start import begin
 from metarec_core.learners.amortised_training import (
     Arrivals,
@@ -30,8 +31,9 @@ from metarec_core.learners.amortised_training import (
     calibrate,
     describe,
 )
-from metarec_core.learners.base import FitContext, FitReport
+from metarec_core.learners.base import FitContext, FitReport, ItemFactors
 from metarec_core.learners.fading import Fading
+from metarec_core.learners.leave_out import LeaveOut
 from metarec_core.learners.modes import PERSONALISED, Mode
 from metarec_core.learners.transfer import Start
 from metarec_core.schema import Feedback
@@ -129,8 +131,9 @@ class Amortised:
     the Gaussian likelihood of the preference that is read from *all* interactions of a training
     user; its level by support size, and ``C``, are then those of the validation users' moves.
 
-    Columns of content are scaled alike. Scores are not linear in the support, so entries have no
-    reasons; values of interactions are not forecast. Inference is in float64.
+    Columns of content are scaled alike. Scores are linear in an item's content but not in the
+    support: what an interaction brings is found by reading the support again without it. Values of
+    interactions are not forecast. Inference is in float64.
     """
 
     name: ClassVar[str] = "amortised"
@@ -145,6 +148,7 @@ class Amortised:
         self.net: nn.Module = nn.Module()
         self._wide: nn.Module = nn.Module()
         self._table: ItemTable | None = None
+        self._content: ContentPart | None = None
         self._start: Start | None = None
 
     def start_from(self, start: Start | None) -> None:
@@ -225,13 +229,16 @@ class Amortised:
         """Hold the network and the item table of its mode in the precision of inference."""
         self.net.eval()
         self._wide = copy.deepcopy(self.net).double().requires_grad_(False)
-        self._table = self._items()
+        self._read_items()
 
-    def _items(self) -> ItemTable:
+    def _read_items(self) -> None:
+        """Make the item table, and the part of it that content makes, of the present mode."""
         assert isinstance(self._wide, AmortisedNet)
         known = torch.ones_like(self._wide.met)
         keep = 0.0 * known if self.mode == "content" else self._wide.met
-        return self._wide.items(keep, 0.0 * known if self.mode == "collaborative" else known)
+        shown = 0.0 * known if self.mode == "collaborative" else known
+        self._table = self._wide.items(keep, shown)
+        self._content = self._wide.content(keep, shown)
 
     def in_mode(self, mode: Mode) -> Self:
         """The same model with other signals; tensors are shared.
@@ -251,20 +258,32 @@ class Amortised:
             )
         view = copy.copy(self)
         view.mode = mode
-        view._table = view._items()
+        view._read_items()
         return view
 
     def adapt(self, support: Support) -> AmortisedPredictor:
         """Read a batch of supports, in float64."""
         assert isinstance(self._wide, AmortisedNet)
         assert self._table is not None
+        assert self._content is not None
         features = support.user_features.double()
         if self.mode == "collaborative":
             features = features[:, : self._wide.sizes.user_features] * 0.0
         wide = Support(support.items, support.values.double(), support.mask, features)
         evidence = Evidence.of(wide, self.relevant_from, self._wide.unit, explicit=self.explicit)
-        preference = self._wide.preference(self._table, evidence)
-        return AmortisedPredictor(preference, self._table, self._wide.shape)
+        return AmortisedPredictor(
+            self._wide.preference(self._table, evidence),
+            self._table,
+            self._wide.shape,
+            self._content,
+            evidence,
+            LeaveOut(self.adapt, support),
+        )
+
+    def item_factors(self) -> ItemFactors:
+        """Values and appeal of the items, in the mode that is asked for."""
+        assert self._table is not None
+        return ItemFactors(self._table.values, self._table.appeal)
 
     def state(self) -> dict[str, Tensor]:
         """The network's tensors, and how values are read."""
@@ -295,45 +314,6 @@ class Amortised:
         learner.relevant_from = float(state["relevant_from"])
         learner._finish()
         return learner
-
-
-class AmortisedPredictor:
-    """Preferences of ``B`` users.
-
-    Attributes:
-        mean: Mean of the preference, ``[B, d]``.
-    """
-
-    def __init__(self, preference: Preference, table: ItemTable, shape: Tensor) -> None:
-        self.mean = preference.mean
-        self._spread = preference.spread
-        self._table = table
-        self._shape = shape
-
-    @property
-    def covariance(self) -> Tensor:
-        """Covariance of the preference, ``[B, d, d]``; made when asked for, never kept."""
-        return self._spread[:, None, None] * self._shape
-
-    def scores(self, items: Tensor | None = None) -> Tensor:
-        """List scores, ``[B, K]`` or ``[B, I]``."""
-        if items is None:
-            return self.mean @ self._table.values.mT + self._table.appeal
-        vectors = self._table.values[items]
-        return (vectors @ self.mean.unsqueeze(-1)).squeeze(-1) + self._table.appeal[items]
-
-    def score_variance(self, items: Tensor | None = None) -> Tensor:
-        """Variance of list scores, of the preference alone, ``[B, K]`` or ``[B, I]``."""
-        values = self._table.values
-        by_item = ((values @ self._shape) * values).sum(dim=-1)
-        return self._spread[:, None] * (by_item if items is None else by_item[items])
-
-    def mean_var(self, items: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """NaN: values of interactions are not forecast."""
-        rows = len(self.mean)
-        shape = (rows, len(self._table.appeal)) if items is None else tuple(items.shape)
-        unknown = self.mean.new_full(shape, torch.nan)
-        return unknown, unknown
 
 
 def _seen_in(mode: Mode, data: TaskData) -> TaskData:

@@ -32,6 +32,24 @@ class ItemTable(NamedTuple):
     appeal: Tensor
 
 
+class ContentPart(NamedTuple):
+    """What content makes of the scores: ``c_if (gain_i C_f' w + new_i a'_f)`` for column ``f``.
+
+    Attributes:
+        features: ``c``, ``[I, Fi]``; zero where content does not count.
+        values: ``C``, ``[d, Fi]``.
+        appeal: ``a'``, ``[Fi]``.
+        gain: What values are multiplied with, ``[I]``.
+        new: 1 where an item's appeal comes from its content, ``[I]``.
+    """
+
+    features: Tensor
+    values: Tensor
+    appeal: Tensor
+    gain: Tensor
+    new: Tensor
+
+
 class Evidence(NamedTuple):
     """Supports as weights: what was liked, and what was met but not liked.
 
@@ -175,16 +193,30 @@ class AmortisedNet(nn.Module):
         if self.sizes.id_items == 0:
             return ItemTable(keys + values @ self.mirror, values, appeal)
         known = keep.unsqueeze(-1)
-        # A part that stands alone must do the work of two.
-        alone = keep * (1.0 - shown) * self.alone[:2].unsqueeze(-1)
-        alone = alone + (1.0 - keep) * shown * self.alone[2:].unsqueeze(-1)
-        gain = alone.exp().unsqueeze(-1)
+        gain = self._gain(keep, shown).unsqueeze(-1)
         own = self.id_appeal + self.popularity * self.log_share
         values = gain[1] * (known * self.id_values + values)
         return ItemTable(
             keys=gain[0] * (known * self.id_keys + keys) + values @ self.mirror,
             values=values,
             appeal=keep * own + (1.0 - keep) * appeal,
+        )
+
+    def _gain(self, keep: Tensor, shown: Tensor) -> Tensor:
+        """What keys and values are multiplied with, ``[2, I]``: one part alone does all work."""
+        alone = keep * (1.0 - shown) * self.alone[:2].unsqueeze(-1)
+        alone = alone + (1.0 - keep) * shown * self.alone[2:].unsqueeze(-1)
+        return alone.exp()
+
+    def content(self, keep: Tensor, shown: Tensor) -> ContentPart:
+        """The part of :meth:`items` that is linear in content, with the same arguments."""
+        no_ids = self.sizes.id_items == 0
+        return ContentPart(
+            features=self.features * shown.unsqueeze(-1),
+            values=self.content_values,
+            appeal=self.content_appeal,
+            gain=torch.ones_like(keep) if no_ids else self._gain(keep, shown)[1],
+            new=torch.ones_like(keep) if no_ids else 1.0 - keep,
         )
 
     def read(

@@ -15,7 +15,7 @@ from torch import Tensor
 from metarec_core.episodes.types import Support, TaskData
 from metarec_core.errors import CatalogueTooLargeError, ModelError
 from metarec_core.learners.average_held_out import HeldOut
-from metarec_core.learners.average_predictor import AveragePredictor
+from metarec_core.learners.average_predictor import AveragePredictor, UncertainAveragePredictor
 from metarec_core.learners.average_weights import (
     KNOTS,
     ListWeights,
@@ -23,7 +23,8 @@ from metarec_core.learners.average_weights import (
     fit_list_weights,
     fit_value_weights,
 )
-from metarec_core.learners.base import FitContext, FitReport, Learner
+from metarec_core.learners.base import FitContext, FitReport, Learner, UncertainScores
+from metarec_core.learners.leave_out import LeaveOut
 from metarec_core.learners.modes import Mode, in_mode
 from metarec_core.schema import Feedback
 from metarec_core.search import Distribution, Integer, Uniform
@@ -116,7 +117,7 @@ class Average:
     nothing: there the others alone speak.
 
     Linear members keep their exact reasons: shares add with the user's weights, which are held
-    fixed; what the other members bring is one share of its own.
+    fixed; what the other members bring is one share of its own, ``beyond``.
     """
 
     name: ClassVar[str] = "average"
@@ -271,7 +272,10 @@ class Average:
         """Adapt every member."""
         predictors = [member.learner.adapt(support) for member in self.members]
         speaks = self._speaks() if self.values is not None else None
-        return AveragePredictor(predictors, self.lists, self.values, support, speaks)
+        others = LeaveOut(self.adapt, support, catalogue=len(self._met))
+        unsure = any(isinstance(predictor, UncertainScores) for predictor in predictors)
+        kind = UncertainAveragePredictor if unsure else AveragePredictor
+        return kind(predictors, self.lists, self.values, support, speaks, others)
 
     def state(self) -> dict[str, Tensor]:
         """The members' names, settings and tensors, and the weights."""

@@ -9,7 +9,17 @@ from torch import Tensor
 
 from metarec_core.episodes.types import Support
 from metarec_core.learners.average_weights import ListWeights, ValueWeights, decidedness
-from metarec_core.learners.base import CrossValidated, LinearPredictor, Predictor, Shares
+from metarec_core.learners.base import (
+    CrossValidated,
+    Deletions,
+    FeatureShares,
+    LinearPredictor,
+    Predictor,
+    Shares,
+    UncertainContrasts,
+    UncertainScores,
+)
+from metarec_core.learners.leave_out import LeaveOut
 
 _FLAT = 1e-6
 """Sd of scores below which a member says nothing of the user's items."""
@@ -24,6 +34,7 @@ class AveragePredictor:
         values: Weights of the members that predict values; None: no values.
         support: What is known.
         speaks: Which of those members has a say on the value of each item, ``[I, M']`` bool.
+        others: Adapts the average to the support without an entry.
 
     Attributes:
         decided: How decided each member is about each user, ``[B, M]``.
@@ -36,8 +47,10 @@ class AveragePredictor:
         values: ValueWeights | None,
         support: Support,
         speaks: Tensor | None = None,
+        others: LeaveOut | None = None,
     ) -> None:
         self._members = members
+        self._others = others
         self._speaks = speaks
         self._values = values
         self._support = support
@@ -128,24 +141,93 @@ class AveragePredictor:
         return (per_item * support.mask).sum(dim=1)
 
     def shares(self, items: Tensor) -> Shares:
-        """Exact shares of the linear members; what the others bring is ``beyond``."""
+        """Exact shares of the members' linear parts; what else they bring is ``beyond``."""
         zero = torch.zeros_like(self.scores(items))
         support = zero.new_zeros(*zero.shape, self._support.items.shape[1])
         item, prior = zero, zero.clone()
         beyond: Tensor | None = None
-        for place, member in enumerate(self._members):
-            factor = self._factors[place]
+        for member, factor, center in zip(self._members, self._factors, self._centers, strict=True):
             # A constant of the user orders nothing: it belongs to what is true of every item.
-            item = item - factor * self._centers[place]
+            item = item - factor * center
+            rest: Tensor | None
             if isinstance(member, LinearPredictor):
                 shares = member.shares(items)
                 item = item + factor * shares.item.double()
                 prior = prior + factor * shares.prior.double()
-                support = support + factor[..., None] * shares.support.double()
+                rest = shares.beyond
+                if rest is None:
+                    support = support + factor[..., None] * shares.support.double()
             else:
-                brought = factor * member.scores(items).double()
+                rest = member.scores(items)
+            if rest is not None:
+                brought = factor * rest.double()
                 beyond = brought if beyond is None else beyond + brought
         return Shares(item=item, prior=prior, support=support, beyond=beyond)
+
+    def without(self, items: Tensor | None, entries: Tensor) -> Tensor:
+        """Scores of the average adapted again without each of some entries, ``[B, K, N]``.
+
+        The members' weights and scales are then those of the smaller support too.
+        """
+        assert self._others is not None
+        return self._others.without(self.scores(items), items, entries)
+
+    def hints(self, items: Tensor) -> Tensor:
+        """How much each support entry matters for what ``beyond`` says of ``items``, ``[B, S]``."""
+        total = torch.zeros_like(self._support.values, dtype=torch.float64)
+        for member, factor in zip(self._members, self._factors, strict=True):
+            if isinstance(member, Deletions):
+                total += factor * member.hints(items)
+        return total
+
+    def deletions(self, items: Tensor, entries: Tensor) -> Tensor:
+        """What ``beyond`` loses without each of some entries, weights held fixed, ``[B, K, N]``."""
+        lost = torch.zeros_like(self.scores(items)).unsqueeze(-1).repeat(1, 1, entries.shape[1])
+        for member, factor in zip(self._members, self._factors, strict=True):
+            if isinstance(member, Deletions):
+                lost += factor.unsqueeze(-1) * member.deletions(items, entries)
+        return lost
+
+    def feature_shares(self, items: Tensor) -> Tensor:
+        """What columns of an item's content add through members linear in it, ``[B, K, Fi]``."""
+        total = torch.zeros_like(self.scores(items)).unsqueeze(-1)[..., :0]
+        for member, factor in zip(self._members, self._factors, strict=True):
+            if isinstance(member, FeatureShares):
+                brought = factor.unsqueeze(-1) * member.feature_shares(items)
+                total = total + brought if total.shape[-1] else brought
+        return total
+
+    def contrast_variance(self, groups: Tensor) -> Tensor:
+        """Variance of groups' mean scores less that of the catalogue, ``[B, G]``.
+
+        That of the members whose preference is a Gaussian, as if they erred independently; the
+        others, weights and scales count as known.
+        """
+        total = torch.full_like(self._total[:, :1], torch.nan).repeat(1, groups.shape[0])
+        for member, factor in zip(self._members, self._factors, strict=True):
+            if isinstance(member, UncertainContrasts):
+                total = total.nan_to_num() + factor.square() * member.contrast_variance(groups)
+        return total
+
+
+class UncertainAveragePredictor(AveragePredictor):
+    """An average of which some member knows how unsure its scores are."""
+
+    def score_covariance(self, items: Tensor) -> Tensor:
+        """``sum_m (w_m / sd_m)^2 C_m`` over the members whose scores have a covariance ``C_m``.
+
+        An approximation: members are taken to err independently, though they learned from the same
+        support, which understates it; the other members, the weights ``w_m`` and the scales
+        ``sd_m`` count as known.
+
+        Returns:
+            ``[B, P, P]`` float64.
+        """
+        total = torch.zeros((), dtype=torch.float64, device=items.device)
+        for member, factor in zip(self._members, self._factors, strict=True):
+            if isinstance(member, UncertainScores):
+                total = total + factor.square().unsqueeze(-1) * member.score_covariance(items)
+        return total
 
 
 def _standardised(member: Predictor) -> tuple[Tensor, Tensor, Tensor]:

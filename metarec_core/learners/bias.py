@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from metarec_core.episodes.types import Support, TaskData
-from metarec_core.learners.base import FitContext, FitReport, Shares
+from metarec_core.learners.base import FitContext, FitReport, ItemFactors, Shares
 from metarec_core.search import Distribution, Uniform
 from metarec_core.section import Section
 
@@ -40,7 +40,7 @@ class Bias:
 
     The damped baseline of Koren (2008, "Factorization Meets the Neighborhood", section 2.1),
     with ``b_u`` computed from the support alone, so that a new user needs no training. The
-    predictive variance is the residual variance plus those of both biases.
+    predictive variance is the residual variance plus those of both biases. Inference is in float64.
     """
 
     name: ClassVar[str] = "bias"
@@ -87,6 +87,11 @@ class Bias:
         """Each user's bias from the support's residuals."""
         return BiasPredictor(self, support)
 
+    def item_factors(self) -> ItemFactors:
+        """``mu + b_i``, and a constant 1 that the user's bias is multiplied with."""
+        bias = self.item_bias.double()
+        return ItemFactors(torch.ones_like(bias)[:, None], self.mu.double() + bias)
+
     def state(self) -> dict[str, Tensor]:
         """``mu`` and ``noise`` (scalars), ``item_bias`` and ``item_count`` ``[I]``."""
         return {
@@ -111,18 +116,29 @@ class BiasPredictor:
 
     def __init__(self, learner: Bias, support: Support) -> None:
         device = support.items.device
-        self._mu, self._noise = learner.mu.to(device), learner.noise.to(device)
-        self._bias, self._count = learner.item_bias.to(device), learner.item_count.to(device)
+        self._mu, self._noise, self._bias, self._count = (
+            learned.to(device).double()
+            for learned in (learner.mu, learner.noise, learner.item_bias, learner.item_count)
+        )
         self._config = learner.config
-        residual = (support.values - self._mu - self._bias[support.items]) * support.mask
-        weight = (support.sizes + self._config.user_shrinkage).clamp_min(_EPSILON)
+        residual = (support.values.double() - self._mu - self._bias[support.items]) * support.mask
+        weight = self._weight(support.sizes.double())
+        self._residual, self._sizes, self._mask = residual, support.sizes.double(), support.mask
         self._support_share = residual / weight[:, None]
         self._user_var = self._noise / weight.clamp_min(1.0)
+
+    def _weight(self, sizes: Tensor) -> Tensor:
+        return (sizes + self._config.user_shrinkage).clamp_min(_EPSILON)
+
+    @property
+    def query(self) -> Tensor:
+        """The user's bias, ``[B, 1]``."""
+        return self._support_share.sum(dim=1, keepdim=True)
 
     def scores(self, items: Tensor | None = None) -> Tensor:
         """The predicted value, ``[B, K]`` or ``[B, I]``."""
         item = self._mu + (self._bias[None] if items is None else self._bias[items])
-        return item + self._support_share.sum(dim=1, keepdim=True)
+        return item + self.query
 
     def mean_var(self, items: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Predicted value and predictive variance, ``[B, K]`` or ``[B, I]``."""
@@ -136,6 +152,17 @@ class BiasPredictor:
         item = self._mu + self._bias[items]
         support = self._support_share[:, None, :].expand(-1, items.shape[1], -1)
         return Shares(item=item, prior=torch.zeros_like(item), support=support)
+
+    def without(self, items: Tensor | None, entries: Tensor) -> Tensor:
+        """Values without each of some support entries, ``[B, K, N]``."""
+        if self._residual.shape[1] == 0:
+            return self.scores(items).unsqueeze(-1).expand(-1, -1, entries.shape[1])
+        places = entries.clamp_min(0)
+        gone = (entries >= 0) & self._mask.gather(1, places)
+        left = self._residual.sum(dim=1, keepdim=True) - self._residual.gather(1, places) * gone
+        user = left / self._weight(self._sizes[:, None] - gone.double())
+        item = self._mu + (self._bias[None] if items is None else self._bias[items])
+        return item.unsqueeze(-1) + user.unsqueeze(1)
 
 
 def _damped_mean(

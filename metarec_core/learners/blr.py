@@ -10,10 +10,10 @@ from pydantic import Field
 from torch import Tensor
 
 from metarec_core.episodes.types import Support, TaskData
-from metarec_core.learners.base import FitContext, FitReport, Shares
+from metarec_core.learners.base import FitContext, FitReport, ItemFactors, Shares
 from metarec_core.learners.biased_mf import Ratings, biased_factors, less_bias, with_constant
 from metarec_core.learners.empirical_bayes import Prior, learn_prior, posteriors
-from metarec_core.learners.posterior import Posterior
+from metarec_core.learners.posterior import Posterior, contrasts, products
 from metarec_core.search import Distribution, Integer, Uniform
 from metarec_core.section import Section
 from metarec_core.training.determinism import deterministic
@@ -87,7 +87,23 @@ class Blr:
     def __init__(self, config: Section) -> None:
         assert isinstance(config, BlrConfig)
         self.config = config
-        self.learned: BlrTensors | None = None
+        self._learned: BlrTensors | None = None
+        self._vectors = torch.zeros(0)
+        self._precision = torch.zeros(0)
+
+    @property
+    def learned(self) -> BlrTensors | None:
+        """What is learned; None before."""
+        return self._learned
+
+    @learned.setter
+    def learned(self, learned: BlrTensors | None) -> None:
+        self._learned = learned
+        if learned is not None:
+            # Once for all: for every batch of users they would cost more than the users.
+            self._vectors = with_constant(learned.items)
+            precision = torch.linalg.inv(learned.prior_covariance)
+            self._precision = (precision + precision.mT) / 2
 
     def fit(self, train: TaskData, validation: TaskData, context: FitContext) -> FitReport:
         """Place the items, then learn both priors; nothing is chosen on ``validation``."""
@@ -141,7 +157,13 @@ class Blr:
     def adapt(self, support: Support) -> BlrPredictor:
         """Each user's posterior in closed form, in float64."""
         assert self.learned is not None
-        return BlrPredictor(self.learned, support)
+        return BlrPredictor(self.learned, self._vectors, self._precision, support)
+
+    def item_factors(self) -> ItemFactors:
+        """Item vectors, and ``mu + unit b_i``."""
+        assert self.learned is not None
+        bias = self.learned.items[:, -1]
+        return ItemFactors(self._vectors, self.learned.mu + self.learned.unit * bias)
 
     def state(self) -> dict[str, Tensor]:
         """The fields of :class:`BlrTensors`."""
@@ -159,12 +181,13 @@ class Blr:
 class BlrPredictor:
     """Ratings of ``B`` users, with a Gaussian preference each (in units of ``unit``)."""
 
-    def __init__(self, learned: BlrTensors, support: Support) -> None:
+    def __init__(
+        self, learned: BlrTensors, vectors: Tensor, precision: Tensor, support: Support
+    ) -> None:
         self._mu, self._unit = learned.mu, learned.unit
         self._bias, self._noise = learned.items[:, -1], learned.item_noise
-        self._vectors = with_constant(learned.items)
-        items, dim = support.items, self._vectors.shape[1]
-        precision = torch.linalg.inv(learned.prior_covariance)
+        self._vectors = vectors
+        items, dim = support.items, vectors.shape[1]
         residual = (support.values.double() - self._mu) / self._unit - self._bias[items]
         self._posterior = Posterior.of(
             self._vectors[items],
@@ -172,7 +195,7 @@ class BlrPredictor:
             1.0 / self._noise[items],
             support.mask,
             learned.prior_mean.expand(len(items), dim),
-            ((precision + precision.mT) / 2).expand(len(items), dim, dim),
+            precision.expand(len(items), dim, dim),
         )
 
     @property
@@ -184,6 +207,11 @@ class BlrPredictor:
     def covariance(self) -> Tensor:
         """Covariance of the preference, ``[B, d + 1, d + 1]``."""
         return self._posterior.covariance
+
+    @property
+    def query(self) -> Tensor:
+        """The preference in values, ``[B, d + 1]``."""
+        return self._unit * self._posterior.mean
 
     def scores(self, items: Tensor | None = None) -> Tensor:
         """The predicted rating, ``[B, K]`` or ``[B, I]``."""
@@ -211,6 +239,21 @@ class BlrPredictor:
             prior=self._unit * prior,
             support=self._unit * support,
         )
+
+    def without(self, items: Tensor | None, entries: Tensor) -> Tensor:
+        """Ratings without each of some support entries, ``[B, K, N]``, in closed form."""
+        bias = self._bias if items is None else self._bias[items]
+        taste = products(self._vectors, self._posterior.means_without(entries), items)
+        return self._mu + self._unit * (bias.unsqueeze(-1) + taste)
+
+    def contrast_variance(self, groups: Tensor) -> Tensor:
+        """Variance of groups' mean ratings less that of the catalogue, ``[B, G]``."""
+        variance = self._posterior.variance(contrasts(groups, self._vectors))
+        return self._unit.square() * variance
+
+    def score_covariance(self, items: Tensor) -> Tensor:
+        """Covariance of predicted ratings under the preference, without noise, ``[B, P, P]``."""
+        return self._unit.square() * self._posterior.joint(self._vectors[items])
 
 
 def _start(vectors: Tensor) -> Prior:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from metarec_core.episodes.sampling import EpisodeSampler
 from metarec_core.episodes.types import Episode, Support, TaskData
-from metarec_core.learners.base import FitContext, FitReport, Shares
+from metarec_core.learners.base import FitContext, FitReport, ItemFactors
 from metarec_core.learners.gaussian_net import GaussianNet
+from metarec_core.learners.gaussian_predictor import GaussianListPredictor, rating_weight
 from metarec_core.learners.item_net import ItemTable, NetSizes, start_from_baselines
 from metarec_core.learners.losses import list_nll, rating_parts
 from metarec_core.learners.objective import LossWeights, Objective, Parts
@@ -160,6 +161,17 @@ class Gaussian:
         with torch.no_grad():
             return GaussianListPredictor(self.net, self._wide, support, self.explicit)
 
+    def item_factors(self) -> ItemFactors:
+        """Exposure vectors, followed by taste vectors where ratings are forecast."""
+        assert self._wide is not None
+        table = self._wide
+        if not self.explicit:
+            return ItemFactors(table.exposure, table.appeal)
+        weight = rating_weight(self.net, self.explicit)
+        return ItemFactors(
+            torch.cat([table.exposure, table.taste], dim=1), table.appeal + weight * table.bias
+        )
+
     def state(self) -> dict[str, Tensor]:
         """The network's tensors, the finished item table, and whether feedback is explicit."""
         assert self._table is not None
@@ -193,73 +205,6 @@ class Gaussian:
         return learner
 
 
-class GaussianListPredictor:
-    """Both posteriors of ``B`` users.
-
-    Attributes:
-        mean: Mean of the taste preference, ``[B, d + 1]``.
-        covariance: Its covariance, ``[B, d + 1, d + 1]``.
-    """
-
-    def __init__(
-        self, net: GaussianNet, table: ItemTable, support: Support, explicit: bool
-    ) -> None:
-        self._explicit = explicit
-        self._mu, self._unit = net.mu.double(), net.unit.double()
-        self._weight = net.rating_weight.detach().double() * float(explicit)
-        self._table = table
-        wide = Support(
-            support.items,
-            support.values.double(),
-            support.mask,
-            support.user_features,
-        )
-        self._taste = net.taste_posterior(self._table, wide)
-        self._choice = net.exposure_posterior(self._table, wide)
-
-    @property
-    def mean(self) -> Tensor:
-        """Mean of the taste preference, ``[B, d + 1]``."""
-        return self._taste.mean
-
-    @property
-    def covariance(self) -> Tensor:
-        """Covariance of the taste preference, ``[B, d + 1, d + 1]``."""
-        return self._taste.covariance
-
-    def scores(self, items: Tensor | None = None) -> Tensor:
-        """List scores, ``[B, K]`` or ``[B, I]``."""
-        table = self._table
-        taste = _dot(self._taste.mean, table.taste, items)
-        choice = _dot(self._choice.mean, table.exposure, items)
-        return _at(table.appeal, items) + choice + self._weight * (_at(table.bias, items) + taste)
-
-    def mean_var(self, items: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Predicted rating and predictive variance; NaN for implicit feedback."""
-        table = self._table
-        standard = _at(table.bias, items) + _dot(self._taste.mean, table.taste, items)
-        if not self._explicit:
-            return torch.full_like(standard, torch.nan), torch.full_like(standard, torch.nan)
-        vectors = table.taste if items is None else table.taste[items]
-        variance = self._taste.variance(vectors) + _at(table.noise, items)
-        return self._mu + self._unit * standard, self._unit.square() * variance
-
-    def left_out(self) -> Tensor:
-        """Squared standardised errors of the support's ratings, each forecast from the others."""
-        return self._taste.left_out()
-
-    def shares(self, items: Tensor) -> Shares:
-        """Exact additive shares of both heads together."""
-        table = self._table
-        taste_prior, taste_support = self._taste.shares(table.taste[items])
-        choice_prior, choice_support = self._choice.shares(table.exposure[items])
-        return Shares(
-            item=table.appeal[items] + self._weight * table.bias[items],
-            prior=choice_prior + self._weight * taste_prior,
-            support=choice_support + self._weight * taste_support,
-        )
-
-
 def _parts(
     net: GaussianNet,
     table: ItemTable,
@@ -284,13 +229,3 @@ def _parts(
             logits = logits + net.rating_weight * (table.bias + taste.mean @ table.taste.mT)
         parts["list_nll"] = list_nll(logits, episode, relevant_from)
     return parts
-
-
-def _at(values: Tensor, items: Tensor | None) -> Tensor:
-    return values if items is None else values[items]
-
-
-def _dot(weights: Tensor, vectors: Tensor, items: Tensor | None) -> Tensor:
-    if items is None:
-        return weights @ vectors.mT
-    return (vectors[items] @ weights.unsqueeze(-1)).squeeze(-1)

@@ -64,8 +64,10 @@ class GaussianNet(ItemNet):
         """
         prior = self.taste_prior(support.user_features)
         items = support.items
-        weight = (1.0 + support.sizes).to(table.lift).rsqrt().unsqueeze(-1) * support.mask
-        lifts = Lifts(table.lift, items, weight) if table.lift.shape[1] else None
+        sizes = support.sizes.to(table.lift)
+        weight = (1.0 + sizes).rsqrt().unsqueeze(-1) * support.mask
+        regrowth = (1.0 + 1.0 / sizes.clamp_min(1.0)).sqrt()
+        lifts = Lifts(table.lift, items, weight, regrowth) if table.lift.shape[1] else None
         return Posterior.of(
             entries(table.taste, items),
             self.residual_of(table, support) * support.mask,

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from metarec_core.episodes.types import Support, TaskData
 from metarec_core.learners.als import Entries, ImplicitProblem, implicit_als
-from metarec_core.learners.base import FitContext, FitReport, Shares
+from metarec_core.learners.base import FitContext, FitReport, ItemFactors, Shares
+from metarec_core.learners.leave_out import LeaveOut
 from metarec_core.learners.posterior import Posterior
 from metarec_core.learners.signal import Signal, log_popularity
 from metarec_core.search import Distribution, Integer, Uniform
@@ -119,7 +120,12 @@ class Ials:
             features.new_zeros(len(votes), self.config.dim),
             self._base + ridge[:, None, None] * eye,
         )
-        return IalsPredictor(self._wide, self.appeal.double(), posterior)
+        others = LeaveOut(self.adapt, support)
+        return IalsPredictor(self._wide, self.appeal.double(), posterior, others)
+
+    def item_factors(self) -> ItemFactors:
+        """Item vectors, and popularity."""
+        return ItemFactors(self._wide, self.appeal.double())
 
     def state(self) -> dict[str, Tensor]:
         """``vectors`` ``[I, d]``, ``appeal`` ``[I]``, and how values become votes."""
@@ -141,8 +147,16 @@ class Ials:
 class IalsPredictor:
     """Lists of ``B`` users, folded in."""
 
-    def __init__(self, vectors: Tensor, appeal: Tensor, posterior: Posterior) -> None:
+    def __init__(
+        self, vectors: Tensor, appeal: Tensor, posterior: Posterior, others: LeaveOut
+    ) -> None:
         self._vectors, self._appeal, self._posterior = vectors, appeal, posterior
+        self._others = others
+
+    @property
+    def query(self) -> Tensor:
+        """The user's vector, ``[B, d]``."""
+        return self._posterior.mean
 
     def scores(self, items: Tensor | None = None) -> Tensor:
         """List scores, ``[B, K]`` or ``[B, I]``."""
@@ -162,6 +176,13 @@ class IalsPredictor:
         """Popularity is the item's; each vote pulls the user's vector."""
         prior, support = self._posterior.shares(self._vectors[items])
         return Shares(item=self._appeal[items], prior=prior, support=support)
+
+    def without(self, items: Tensor | None, entries: Tensor) -> Tensor:
+        """Scores without each of some support entries, ``[B, K, N]``; solved again.
+
+        The penalty depends on the number of votes, so that no update of rank one is exact.
+        """
+        return self._others.without(self.scores(items), items, entries)
 
 
 def _votes(data: TaskData, signal: Signal, device: torch.device) -> tuple[Entries, Entries]:

@@ -138,6 +138,20 @@ class ItemItemPredictor:
         item = self._appeal[items]
         return Shares(item=item, prior=torch.zeros_like(item), support=self._support_share(items))
 
+    def without(self, items: Tensor | None, entries: Tensor) -> Tensor:
+        """Scores without the votes of some support entries, ``[B, K, N]`` float64."""
+        scores = self.scores(items).double().unsqueeze(-1)
+        if self._items.shape[1] == 0:
+            return scores.expand(-1, -1, entries.shape[1])
+        places = entries.clamp_min(0)
+        votes = self._votes.gather(1, places).double() * (entries >= 0)
+        left_out = self._items.gather(1, places)
+        if items is None:
+            weights = self._weights[left_out].mT
+        else:
+            weights = self._weights[left_out.unsqueeze(1), items.unsqueeze(2)]
+        return scores - weights * votes.unsqueeze(1)
+
     def _support_share(self, items: Tensor) -> Tensor:
         weights = self._weights[self._items.unsqueeze(1), items.unsqueeze(2)]
         return weights * self._votes.unsqueeze(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import ClassVar, Self
 
@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from metarec_core.episodes.sampling import EpisodeSampler
 from metarec_core.episodes.types import Episode, Support, TaskData
-from metarec_core.learners.base import FitContext, FitReport
+from metarec_core.learners.base import FitContext, FitReport, ItemFactors
 from metarec_core.learners.item_net import ItemTable, NetSizes, start_from_baselines
+from metarec_core.learners.leave_out import LeaveOut
 from metarec_core.learners.losses import list_nll, rating_parts
 from metarec_core.learners.maml_net import Fast, MamlNet, Variant, adapt_batch
+from metarec_core.learners.maml_predictor import MamlPredictor
 from metarec_core.learners.objective import LossWeights, Objective, Parts
 from metarec_core.schema import Feedback
 from metarec_core.search import Distribution, Integer, Uniform
@@ -27,8 +29,6 @@ from metarec_core.training.loop import train as run_loop
 
 _TENTH = 10
 """A batch is taken out of the item statistics that it meets: it must leave most of them."""
-_TILE = 1 << 17
-"""Forecasts made at once over the whole catalogue: each has a row of hidden units."""
 
 
 class MamlConfig(Section):
@@ -180,7 +180,20 @@ class Maml:
         """Take the steps of each user of the batch, in float64."""
         assert self._wide is not None
         with torch.no_grad():
-            return MamlPredictor(*self._wide, support, self.config, self.explicit)
+            return MamlPredictor(
+                *self._wide,
+                support,
+                steps=self.config.inner_steps,
+                variant=self.config.variant,
+                explicit=self.explicit,
+                others=LeaveOut(self.adapt, support),
+            )
+
+    def item_factors(self) -> ItemFactors:
+        """Exposure vectors and appeal."""
+        assert self._wide is not None
+        table = self._wide[1]
+        return ItemFactors(table.exposure, table.appeal)
 
     def state(self) -> dict[str, Tensor]:
         """The network's tensors, the finished item table, and whether feedback is explicit."""
@@ -203,65 +216,6 @@ class Maml:
         learner._keep(net.to(device).eval(), table)
         learner.explicit = bool(state["explicit"])
         return learner
-
-
-class MamlPredictor:
-    """The adapted layers and list vectors of ``B`` users."""
-
-    def __init__(
-        self,
-        net: MamlNet,
-        table: ItemTable,
-        support: Support,
-        config: MamlConfig,
-        explicit: bool,
-    ) -> None:
-        self._net, self._table, self._explicit = net, table, explicit
-        wide = Support(
-            support.items, support.values.double(), support.mask, support.user_features.double()
-        )
-        self._fast, self._user = adapt_batch(
-            net,
-            table,
-            wide,
-            steps=config.inner_steps,
-            variant=config.variant,
-            explicit=explicit,
-        )
-        self._extra = net.extra_variance(support.sizes).unsqueeze(-1)
-
-    def scores(self, items: Tensor | None = None) -> Tensor:
-        """List scores, ``[B, K]`` or ``[B, I]``."""
-        table, own = self._table, self._fast["list"]
-        if items is None:
-            return table.appeal + own @ table.exposure.mT
-        return table.appeal[items] + (table.exposure[items] @ own.unsqueeze(-1)).squeeze(-1)
-
-    def mean_var(self, items: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Predicted rating and predictive variance; NaN for implicit feedback."""
-        n_items = len(self._table.bias)
-        shape = (len(self._user), n_items) if items is None else items.shape
-        if not self._explicit:
-            nothing = torch.full(shape, torch.nan, dtype=self._user.dtype, device=self._user.device)
-            return nothing, nothing.clone()
-        tiles = [items] if items is not None else list(self._tiles(n_items))
-        means, variances = zip(*map(self._forecast, tiles), strict=True)
-        return torch.cat(means, dim=1), torch.cat(variances, dim=1)
-
-    def _tiles(self, n_items: int) -> Iterator[Tensor]:
-        """The whole catalogue for each user, a few items at once."""
-        n_users = len(self._user)
-        every = torch.arange(n_items, device=self._user.device)
-        width = max(1, _TILE // max(n_users, 1))
-        for first in range(0, n_items, width):
-            yield every[first : first + width].expand(n_users, -1)
-
-    def _forecast(self, items: Tensor) -> tuple[Tensor, Tensor]:
-        net, table = self._net, self._table
-        with torch.no_grad():
-            own = net.forecast(self._fast, table.taste[items], self._user)
-        variance = net.unit.square() * (table.noise[items] + self._extra)
-        return net.mu + net.unit * (table.bias[items] + own), variance
 
 
 def meta_loss(

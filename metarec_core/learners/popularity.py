@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metarec_core.episodes.types import Support, TaskData
-from metarec_core.learners.base import FitContext, FitReport, Shares
+from metarec_core.learners.base import FitContext, FitReport, ItemFactors, Shares
 from metarec_core.learners.fading import liked_counts
 from metarec_core.section import Section
 
@@ -42,6 +42,11 @@ class Popularity:
         """The support changes nothing."""
         return PopularityPredictor(self.log_counts.to(support.items.device), support)
 
+    def item_factors(self) -> ItemFactors:
+        """No dimensions: the score is the item's alone."""
+        appeal = self.log_counts.double()
+        return ItemFactors(appeal.new_zeros(len(appeal), 0), appeal)
+
     def state(self) -> dict[str, Tensor]:
         """``log_counts``, ``[I]``."""
         return {"log_counts": self.log_counts.cpu()}
@@ -60,6 +65,11 @@ class PopularityPredictor:
     def __init__(self, log_counts: Tensor, support: Support) -> None:
         self._log_counts = log_counts
         self._support = support
+
+    @property
+    def query(self) -> Tensor:
+        """Nothing, ``[B, 0]``."""
+        return self._log_counts.new_zeros(len(self._support.items), 0, dtype=torch.float64)
 
     def scores(self, items: Tensor | None = None) -> Tensor:
         """List scores, ``[B, K]`` or ``[B, I]``."""
@@ -80,3 +90,8 @@ class PopularityPredictor:
             prior=torch.zeros_like(scores),
             support=scores.new_zeros(*scores.shape, self._support.items.shape[1]),
         )
+
+    def without(self, items: Tensor | None, entries: Tensor) -> Tensor:
+        """The same scores, ``[B, K, N]``."""
+        scores = self.scores(items).double()
+        return scores.unsqueeze(-1).expand(-1, -1, entries.shape[1])

@@ -19,6 +19,33 @@ def entries(table: Tensor, items: Tensor) -> Tensor:
     return table.index_select(0, items.reshape(-1)).view(*items.shape, table.shape[1])
 
 
+def products(table: Tensor, weights: Tensor, items: Tensor | None) -> Tensor:
+    """Products of several vectors a user with the rows of a table.
+
+    Args:
+        table: ``[I, d]``.
+        weights: ``[B, N, d]``.
+        items: Rows ``[B, K]``; None for all.
+
+    Returns:
+        ``[B, K, N]`` or ``[B, I, N]``.
+    """
+    return (table if items is None else table[items]) @ weights.mT
+
+
+def contrasts(groups: Tensor, table: Tensor) -> Tensor:
+    """Mean row of each group less the mean row of the table.
+
+    Args:
+        groups: ``[G, I]``, sparse or not; each row holds the weights of a mean.
+        table: ``[I, d]``.
+
+    Returns:
+        ``[G, d]``.
+    """
+    return groups @ table - table.mean(dim=0)
+
+
 class Lifts(NamedTuple):
     """What each support entry adds to the mean of a prior: a vector of its item, times a weight.
 
@@ -26,11 +53,14 @@ class Lifts(NamedTuple):
         table: Of each item, ``[I, d]``.
         items: Of the support, ``[B, S]``.
         weight: Of each entry, ``[B, S]``; 0 at padding.
+        regrowth: What the weights of all others are multiplied with where one entry is gone,
+            ``[B]``; None: nothing.
     """
 
     table: Tensor
     items: Tensor
     weight: Tensor
+    regrowth: Tensor | None = None
 
     def total(self) -> Tensor:
         """Sum over the support, ``[B, d]``."""
@@ -39,6 +69,17 @@ class Lifts(NamedTuple):
     def each(self) -> Tensor:
         """``[B, S, d]``."""
         return entries(self.table, self.items) * self.weight.unsqueeze(-1)
+
+    def without(self, places: Tensor) -> Tensor:
+        """The sum over the support without each of the entries at ``places`` (``[B, N]``).
+
+        Returns:
+            ``[B, N, d]``.
+        """
+        gone = entries(self.table, self.items.gather(1, places))
+        gone = gone * self.weight.gather(1, places).unsqueeze(-1)
+        left = self.total().unsqueeze(1) - gone
+        return left if self.regrowth is None else left * self.regrowth[:, None, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +146,36 @@ class Posterior:
         mean = (whitener.mT @ (whitener @ pull.unsqueeze(-1))).squeeze(-1)
         return cls(whitener, prior_pull, mean, rows, targets, lifts, prior_precision)
 
+    def means_without(self, places: Tensor) -> Tensor:
+        """The posterior mean of a support without each of some entries, without a refit.
+
+        With ``r = beta_s^.5 v_s``, leverage ``h = r' A^-1 r`` and ``p`` the pull of all that is
+        left, ``(A - r r')^-1 p = A^-1 p + A^-1 r (r' A^-1 p) / (1 - h)`` (Sherman and Morrison
+        1950). Where nothing else hangs on the entry, the score of ``v`` thus loses
+        ``beta_s (v' A^-1 v_s) (y_s - v_s' mean) / (1 - h)``; with lifts the prior mean moves too.
+
+        Args:
+            places: Positions in the support, ``[B, N]``; -1, or padding, leaves nothing out.
+
+        Returns:
+            ``[B, N, d]``.
+        """
+        if self.rows.shape[1] == 0:
+            return self.mean.unsqueeze(1).expand(-1, places.shape[1], -1)
+        places, gone = places.clamp_min(0), places >= 0
+        rows = self.rows.gather(1, places.unsqueeze(-1).expand(-1, -1, self.rows.shape[2]))
+        targets = self.targets.gather(1, places).unsqueeze(-1)
+        pull = (self.prior_pull + (self.targets.unsqueeze(1) @ self.rows).squeeze(1)).unsqueeze(1)
+        left = pull - rows * targets
+        if self.lifts is not None:
+            left = left + self.lifts.without(places) @ self.prior_precision
+            gone = gone & (self.lifts.weight.gather(1, places) > 0)
+        solved = left @ self.whitener.mT @ self.whitener
+        lever = rows @ self.whitener.mT @ self.whitener
+        leverage = (rows * lever).sum(dim=-1, keepdim=True)
+        gain = (left * lever).sum(dim=-1, keepdim=True) / (1.0 - leverage)
+        return torch.where(gone.unsqueeze(-1), solved + gain * lever, self.mean.unsqueeze(1))
+
     @property
     def pulls(self) -> Tensor:
         """``beta_s v_s y_s + P l_s``, ``[B, S, d]``; made for reasons alone, as training is hot."""
@@ -134,6 +205,18 @@ class Posterior:
             total += (row @ vectors.mT).square()
         return total
 
+    def joint(self, vectors: Tensor) -> Tensor:
+        """``V A^-1 V'`` of the preference, without noise: which products err together.
+
+        Args:
+            vectors: ``[B, K, d]``.
+
+        Returns:
+            ``[B, K, K]``, a matrix times its own transpose.
+        """
+        whitened = vectors @ self.whitener.mT
+        return whitened @ whitened.mT
+
     def left_out(self) -> Tensor:
         """Squared error of each support entry's target, forecast from the others, by its variance.
 
@@ -156,9 +239,9 @@ class Posterior:
         Returns:
             ``v' A^-1 P m`` ``[B, K]`` and ``v' A^-1 (beta_s v_s y_s + P l_s)`` ``[B, K, S]``.
         """
-        solved = self.whitener.mT @ (self.whitener @ vectors.mT)
-        prior = (self.prior_pull.unsqueeze(1) @ solved).squeeze(1)
-        return prior, (self.pulls @ solved).mT
+        whitened = vectors @ self.whitener.mT
+        prior = whitened @ (self.whitener @ self.prior_pull.unsqueeze(-1))
+        return prior.squeeze(-1), whitened @ (self.pulls @ self.whitener.mT).mT
 
 
 class Gram(torch.autograd.Function):

@@ -1,5 +1,6 @@
 """The reader of supports: modes, new items, implicit feedback, its variance, and resume."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,10 @@ from metarec_core.evaluation import evaluate
 from metarec_core.learners.amortised import Amortised, AmortisedConfig
 from metarec_core.learners.amortised_net import AmortisedNet, NetSizes
 from metarec_core.learners.amortised_training import Arrivals, DropRates, Objective, Top, describe
-from metarec_core.learners.base import FitContext, GaussianPredictor, LinearPredictor
+from metarec_core.learners.base import FitContext, GaussianPredictor
 from metarec_core.learners.content import Content
 from metarec_core.learners.fading import Fading
+from metarec_core.learners.modes import Mode
 from metarec_core.learners.popularity import Popularity
 from metarec_core.schema import Feedback
 
@@ -175,12 +177,17 @@ def test_items_that_nobody_met_are_ranked_by_content(
     assert scores[:, new].mean() > scores[:, known].amin(dim=1).mean()
 
 
-def test_the_preference_is_gaussian_and_has_no_shares(fitted: Amortised, test: TaskData) -> None:
+def test_the_preference_is_gaussian_and_its_part_is_beyond_shares(
+    fitted: Amortised, test: TaskData
+) -> None:
     predictor = fitted.adapt(full_support(test, np.arange(6)))
     assert isinstance(predictor, GaussianPredictor)
-    assert not isinstance(predictor, LinearPredictor)
     table = fitted._table
     assert table is not None
+    shares = predictor.shares(torch.arange(5).expand(6, -1))
+    torch.testing.assert_close(shares.item, table.appeal[:5].expand(6, -1))
+    torch.testing.assert_close(shares.beyond, predictor.mean @ table.values[:5].mT)
+    assert not shares.support.any()
     torch.testing.assert_close(predictor.scores(), predictor.mean @ table.values.mT + table.appeal)
     items = torch.arange(5).expand(6, -1)
     vectors = table.values[items]
@@ -190,6 +197,27 @@ def test_the_preference_is_gaussian_and_has_no_shares(fitted: Amortised, test: T
     )
     torch.testing.assert_close(predictor.score_variance()[:, :5], predictor.score_variance(items))
     assert predictor.mean_var()[0].isnan().all()
+
+
+@pytest.mark.parametrize("mode", ["personalised", "content"])
+def test_feature_shares_are_what_columns_of_content_add(
+    fitted: Amortised, test: TaskData, mode: Mode
+) -> None:
+    """Doubling a column of an item adds its share to the score, whoever asks."""
+    learner = fitted.in_mode(mode)
+    support = full_support(test, np.arange(6))
+    items = torch.arange(test.n_items).expand(6, -1)
+    shares, scores = (learner.adapt(support).feature_shares(items), learner.adapt(support).scores())
+    assert isinstance(learner._wide, AmortisedNet)
+    for item in range(0, test.n_items, 7):
+        others = (support.items != item).all(dim=1)
+        for column in range(test.item_features.shape[1]):
+            changed = copy.copy(learner)
+            changed._wide = copy.deepcopy(learner._wide)
+            changed._wide.features[item, column] *= 2.0
+            changed._read_items()
+            more = changed.adapt(support).scores() - scores
+            torch.testing.assert_close(more[others, item], shares[others, item, column])
 
 
 def test_the_variance_says_how_far_the_mean_will_move(fitted: Amortised, test: TaskData) -> None:

@@ -13,7 +13,19 @@ from torch import Tensor
 
 from metarec_core.episodes.sampling import evaluation_episodes
 from metarec_core.episodes.types import Support, TaskData
-from metarec_core.learners.base import GaussianPredictor, Learner, LinearPredictor
+from metarec_core.learners.base import (
+    Counterfactual,
+    Deletions,
+    FactorLearner,
+    FactorPredictor,
+    FeatureShares,
+    GaussianPredictor,
+    Learner,
+    LinearPredictor,
+    UncertainContrasts,
+    UncertainScores,
+)
+from metarec_core.learners.leave_out import LeaveOut
 from metarec_core.learners.registry import LEARNERS
 
 CPU = torch.device("cpu")
@@ -215,6 +227,136 @@ def test_shares_sum_to_the_scores(learner: Learner, support: Support, test_data:
     assert shares.support.shape == (25, 7, 12)
     assert (shares.support.masked_select(~support.mask[:, None, :]) == 0).all()
     torch.testing.assert_close(shares.total(), predictor.scores(items), atol=1e-5, rtol=1e-5)
+
+
+def test_scores_are_queries_times_item_factors(
+    learner: Learner, support: Support, test_data: TaskData
+) -> None:
+    predictor = learner.adapt(support)
+    assert isinstance(predictor, FactorPredictor) == isinstance(learner, FactorLearner)
+    if not isinstance(learner, FactorLearner):
+        return
+    assert isinstance(predictor, FactorPredictor)
+    factors = learner.item_factors()
+    items = some_items(25, test_data.n_items)
+
+    assert factors.vectors.dtype == factors.appeal.dtype == predictor.query.dtype == torch.float64
+    assert len(factors.vectors) == len(factors.appeal) == test_data.n_items
+    products = predictor.query @ factors.vectors.mT + factors.appeal
+    for asked, expected in ((None, products), (items, products.gather(1, items))):
+        scores = predictor.scores(asked).double()
+        torch.testing.assert_close(scores, expected, atol=1e-9, rtol=1e-9)
+
+
+def rounding_of(learner: Learner, support: Support) -> float:
+    """1e-9 where all is in float64; an average may have members in float32."""
+    members = getattr(learner, "members", [])
+    made = [learner, *(member.learner for member in members)]
+    exact = all(one.adapt(support).scores().dtype == torch.float64 for one in made)
+    return 1e-9 if exact else 1e-5
+
+
+def smaller(support: Support, entry: int) -> Support:
+    """The supports without the column ``entry``: nothing of it is left, not even padding."""
+    kept = [column for column in range(support.items.shape[1]) if column != entry]
+    return Support(
+        support.items[:, kept],
+        support.values[:, kept],
+        support.mask[:, kept],
+        support.user_features,
+    )
+
+
+def test_scores_without_an_entry_are_those_of_a_refit(
+    learner: Learner, support: Support, test_data: TaskData
+) -> None:
+    predictor = learner.adapt(support)
+    assert isinstance(predictor, Counterfactual)
+    items = some_items(25, test_data.n_items)
+    tolerance = rounding_of(learner, support)
+    entries = torch.tensor([0, 3, 11, -1]).expand(25, -1)
+
+    listed, whole = predictor.without(items, entries), predictor.without(None, entries)
+
+    assert listed.shape == (25, 7, 4)
+    assert whole.shape == (25, test_data.n_items, 4)
+    assert listed.dtype == whole.dtype == torch.float64
+    for place, entry in enumerate((0, 3, 11)):
+        refit = learner.adapt(smaller(support, entry))
+        assert_same([whole[..., place]], [refit.scores().double()], tolerance)
+        assert_same([listed[..., place]], [refit.scores(items).double()], tolerance)
+    assert_same([whole[..., 3]], [predictor.scores().double()], tolerance)
+
+
+def test_leaving_out_by_adapting_again_is_a_refit(
+    learner: Learner, support: Support, test_data: TaskData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = learner.adapt(support)
+    entries = torch.arange(12).expand(25, -1)
+    monkeypatch.setattr("metarec_core.learners.leave_out._PAIRS", 7)
+    scores = LeaveOut(learner.adapt, support).without(predictor.scores(), None, entries)
+    tolerance = rounding_of(learner, support)
+    assert_same([scores], [predictor.without(None, entries)], tolerance)
+
+
+def test_deletions_are_what_the_score_beyond_shares_loses(
+    learner: Learner, support: Support, test_data: TaskData
+) -> None:
+    predictor = learner.adapt(support)
+    assert isinstance(predictor, LinearPredictor)
+    items = some_items(25, test_data.n_items)
+    beyond = predictor.shares(items).beyond
+    assert isinstance(predictor, Deletions) == (beyond is not None)
+    if not isinstance(predictor, Deletions):
+        return
+    entries = torch.tensor([2, -1, 7]).expand(25, -1)
+    lost, hints = predictor.deletions(items, entries), predictor.hints(items)
+
+    assert lost.shape == (25, 7, 3)
+    assert hints.shape == support.mask.shape
+    assert (hints >= 0).all()
+    assert not hints[~support.mask].any()
+    assert not lost[..., 1].any()
+    gone = ~support.mask[:, [2, 7]]
+    assert not lost[..., [0, 2]].mT[gone].any()
+    if learner.name != "average":
+        # An average holds its weights fixed: see its own tests.
+        refit = learner.adapt(smaller(support, 7))
+        expected = (predictor.scores(items) - refit.scores(items)).double()
+        assert_same([lost[..., 2]], [expected], 1e-9)
+
+
+def test_feature_shares_have_a_column_each(
+    learner: Learner, support: Support, test_data: TaskData
+) -> None:
+    predictor = learner.adapt(support)
+    if not isinstance(predictor, FeatureShares):
+        return
+    shares = predictor.feature_shares(some_items(25, test_data.n_items))
+    assert shares.shape == (25, 7, test_data.item_features.shape[1])
+    assert shares.dtype == torch.float64
+    assert torch.isfinite(shares).all()
+    assert shares.any()
+
+
+def test_variance_of_contrasts_is_that_of_score_differences(
+    learner: Learner, support: Support, test_data: TaskData
+) -> None:
+    predictor = learner.adapt(support)
+    if not isinstance(predictor, UncertainContrasts):
+        return
+    n_items = test_data.n_items
+    groups = torch.zeros(2, n_items, dtype=torch.float64)
+    groups[0, [1, 5, 8]], groups[1, 4] = 1.0 / 3.0, 1.0
+    variance = predictor.contrast_variance(groups)
+    assert variance.shape == (25, 2)
+    assert_same([predictor.contrast_variance(groups.to_sparse())], [variance], 1e-12)
+    assert isinstance(predictor, UncertainScores)
+    everything = torch.arange(n_items).expand(25, -1)
+    weights = groups - 1.0 / n_items
+    covariance = predictor.score_covariance(everything)
+    expected = ((weights @ covariance) * weights).sum(dim=-1)
+    assert_same([variance], [expected], 1e-9)
 
 
 def test_covariances_are_symmetric_positive_definite(learner: Learner, support: Support) -> None:

@@ -1,6 +1,10 @@
 """The closed form against textbook algebra and refits, in float64."""
 
 import torch
+from hypothesis import given as for_all
+from hypothesis import settings
+from hypothesis import strategies as st
+from torch import Tensor
 
 from metarec_core.learners.posterior import Gram, InverseCholesky, Lifts, Posterior
 
@@ -137,3 +141,61 @@ def test_what_is_left_out_is_forecast_from_the_others() -> None:
         variance = others.variance(vector[:, None]).squeeze(1) + noise[:, entry]
         expected = torch.where(given["mask"][:, entry], error.square() / variance, 0.0)
         torch.testing.assert_close(found[:, entry], expected, atol=1e-9, rtol=1e-9)
+
+
+@st.composite
+def conditioned(draw: st.DrawFn) -> dict[str, Tensor | bool]:
+    """A batch of regressions whose prior mean each entry may move."""
+    n, size, dim = draw(st.integers(1, 3)), draw(st.integers(1, 6)), draw(st.integers(1, 4))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    root = normal(n, dim, dim)
+    return {
+        "vectors": normal(n, size, dim),
+        "targets": normal(n, size),
+        "noise": 0.1 + normal(n, size).square(),
+        "mask": torch.rand(n, size, generator=generator) < 0.8,
+        "mean": normal(n, dim),
+        "precision": root @ root.mT + 0.5 * torch.eye(dim, dtype=torch.float64),
+        "lift": normal(20, dim),
+        "items": torch.randint(20, (n, size), generator=generator),
+        "lifted": draw(st.booleans()),
+    }
+
+
+def posterior_of(case: dict, mask: Tensor) -> Posterior:
+    """The regression on the entries of ``mask``; lifts weigh ``1 / sqrt(1 + size)``."""
+    lifts = None
+    if case["lifted"]:
+        sizes = mask.sum(dim=1).double()
+        weight = (1.0 + sizes).rsqrt()[:, None] * mask
+        regrowth = (1.0 + 1.0 / sizes.clamp_min(1.0)).sqrt()
+        lifts = Lifts(case["lift"], case["items"], weight, regrowth)
+    return Posterior.of(
+        case["vectors"],
+        case["targets"] * mask,
+        1.0 / case["noise"],
+        mask,
+        case["mean"],
+        case["precision"],
+        lifts,
+    )
+
+
+@for_all(conditioned())
+@settings(deadline=None)
+def test_means_without_an_entry_are_those_of_a_refit(case: dict) -> None:
+    mask = case["mask"]
+    posterior = posterior_of(case, mask)
+    size = mask.shape[1]
+    left = posterior.means_without(torch.arange(-1, size).expand(len(mask), -1))
+
+    torch.testing.assert_close(left[:, 0], posterior.mean, atol=1e-9, rtol=1e-9)
+    for entry in range(size):
+        smaller = mask.clone()
+        smaller[:, entry] = False
+        refit = posterior_of(case, smaller).mean
+        torch.testing.assert_close(left[:, entry + 1], refit, atol=1e-9, rtol=1e-9)

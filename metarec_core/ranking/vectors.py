@@ -1,0 +1,104 @@
+"""What stands for items and for users where the alike are sought."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from metarec_core.episodes.types import Support
+from metarec_core.learners.average import Average
+from metarec_core.learners.average_weights import KNOTS
+from metarec_core.learners.base import FactorLearner, FactorPredictor, Learner
+from metarec_core.learners.item_item import ItemItem
+
+
+def vector_learner(learner: Learner) -> Learner | None:
+    """The learner whose vectors stand for items: itself, or the member that counts most.
+
+    A learner with fewer than two dimensions cannot tell items apart. None where there is no other.
+    """
+    if isinstance(learner, FactorLearner):
+        return learner if learner.item_factors().vectors.shape[1] > 1 else None
+    if not isinstance(learner, Average):
+        return None
+    usual = learner.lists.usual
+    with torch.no_grad():
+        weights = learner.lists(torch.tensor(KNOTS, device=usual.device), usual).mean(dim=0)
+    for place in weights.argsort(descending=True, stable=True).tolist():
+        found = vector_learner(learner.members[place].learner)
+        if found is not None:
+            return found
+    return None
+
+
+def item_vectors(learner: Learner, named: Tensor | None = None) -> tuple[Tensor, str]:
+    """What stands for each item, and where it comes from.
+
+    Vectors are centred over the catalogue: what all items have in common adds the same to every
+    score of a user and tells no items apart, and it would make all cosines large.
+
+    Args:
+        learner: A fitted learner.
+        named: Named features of the items, ``[I, G]``, for a learner that has nothing else.
+
+    Returns:
+        ``[I, d]`` float64, and its source: the name of a learner, or ``features``; ``[I, 0]`` and
+        ``nothing`` where items cannot be told apart.
+    """
+    source = vector_learner(learner)
+    if source is not None:
+        assert isinstance(source, FactorLearner)
+        return _centred(source.item_factors().vectors), source.name
+    found = _item_item(learner)
+    if found is not None:
+        # Items that the same votes speak for are alike: columns of the weights.
+        return _centred(found[0].weights.mT.double()), found[1]
+    if named is not None and named.shape[1]:
+        return named, "features"
+    return torch.zeros(0, 0, dtype=torch.float64), "nothing"
+
+
+def _centred(vectors: Tensor) -> Tensor:
+    return vectors - vectors.mean(dim=0)
+
+
+def _item_item(learner: Learner) -> tuple[ItemItem, str] | None:
+    members = [one.learner for one in learner.members] if isinstance(learner, Average) else []
+    for one in (learner, *members):
+        learned = getattr(one, "learned", None)
+        if isinstance(learned, ItemItem):
+            return learned, one.name
+    return None
+
+
+@torch.no_grad()
+def user_vectors(learner: Learner, support: Support) -> Tensor:
+    """What stands for each user: vectors whose products are those of the users' tastes.
+
+    A taste is what a user's scores have beside what items are given whoever asks, less its mean
+    over the catalogue. With scores ``V w + a``, the columns of ``V`` centred, it is ``V w``; the
+    vectors returned are ``R w`` with ``V = Q R``, whose products are the same, in the dimensions of
+    ``w`` and not those of the catalogue. A learner without vectors gives the tastes themselves.
+
+    Args:
+        learner: A fitted learner.
+        support: ``B`` users.
+
+    Returns:
+        ``[B, d]``, or ``[B, I]`` where there are no vectors; float64.
+    """
+    source = vector_learner(learner)
+    if source is None:
+        predictor = learner.adapt(support)
+        nobody = Support(
+            support.items, support.values, torch.zeros_like(support.mask), support.user_features
+        )
+        tastes = predictor.scores().double() - learner.adapt(nobody).scores().double()
+        return tastes - tastes.mean(dim=1, keepdim=True)
+    assert isinstance(source, FactorLearner)
+    predictor = source.adapt(support)
+    assert isinstance(predictor, FactorPredictor)
+    vectors = source.item_factors().vectors
+    triangle = torch.linalg.qr(_centred(vectors), mode="r").R
+    vectors_of_users: Tensor = predictor.query @ triangle.mT
+    return vectors_of_users
