@@ -57,12 +57,16 @@ def _rows(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _found(config: Mapping[str, Any], outcome: Mapping[str, Any], count: int | None) -> str:
-    if "column_set" in config["kwargs"]:
-        missing = sorted(set(config["kwargs"]["column_set"]) - set(outcome["observed_value"]))
-        extra = sorted(set(outcome["observed_value"]) - set(config["kwargs"]["column_set"]))
+    kwargs = config["kwargs"]
+    columns = kwargs.get("column_set") or kwargs.get("column_list")
+    if columns:
+        missing = sorted(set(columns) - set(outcome["observed_value"]))
+        extra = sorted(set(outcome["observed_value"]) - set(columns))
         if missing:
             return f"no column {', '.join(missing)}"
-        return f"unknown columns {', '.join(extra)}"
+        if extra:
+            return f"unknown columns {', '.join(extra)}"
+        return f"the columns in the order {', '.join(outcome['observed_value'])}"
     if count is not None:
         of = f" of {outcome['element_count']}" if "element_count" in outcome else ""
         return f"{count}{of} rows at fault"

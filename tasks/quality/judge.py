@@ -62,7 +62,8 @@ def judge(
     Args:
         home: Where Data Docs are published.
         suites: Table that each suite judges, by the name of the suite.
-        tables: Parquet file of each table; suites may read them all by these names.
+        tables: Parquet file of each table, or directory of its parts; suites may read them all by
+            these names.
         parameters: Values of the suites' ``$PARAMETER`` entries, also the one row of the table
             ``parameters``; expectations that need one that is None are left out.
         derived: Tables computed once from the others, by name, as SQL of this package.
@@ -168,7 +169,9 @@ def _fill(
     connection.execute(f"CREATE TABLE parameters AS SELECT {columns}", list(parameters.values()))
     for name, path in tables.items():
         with _reading(f"table {path}"):
-            connection.read_parquet(str(path)).create_view(name)
+            # A directory is a table in parts; names such as run_date=... are no columns.
+            source = path / "*.parquet" if path.is_dir() else path
+            connection.read_parquet(str(source), hive_partitioning=False).create_view(name)
     for name, query in derived.items():
         with _reading(f"tables {', '.join(tables)} of one stage"):
             connection.execute(f"CREATE TABLE {_quoted(name)} AS {query}")

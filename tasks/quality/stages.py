@@ -33,6 +33,9 @@ CROSS JOIN parameters
 """Length of each user's list: k, or every candidate the user has not seen if those are fewer.
 Candidates are items of the model's catalogue that tonight's tables still hold."""
 
+_EXCUSED = "SELECT user_id FROM short_lists WHERE entries = 0 AND note IS NOT NULL"
+_NOBODY = "SELECT user_id FROM users WHERE false"
+
 
 @dataclass(frozen=True, slots=True)
 class Minimums:
@@ -111,22 +114,30 @@ def validate_recommendations(
     catalogue: Path,
     k: int,
     run_date: date,
+    ruled: bool = False,
+    consumed_after_days: int | None = None,
+    short_lists: Path | None = None,
     options: Options = DEFAULT_OPTIONS,
 ) -> QualityReport:
     """Judge lists before they are published.
 
     Every user of the clean tables is expected to have a list: of length ``k``, or of all items
     that the user has not seen if those are fewer. Items are those that the model knows and the
-    clean tables hold.
+    clean tables hold. Rules may make lists shorter still; a short list says why.
 
     Args:
-        parquet: The lists.
+        parquet: The lists: a file, or a directory of shards.
         home: Where Data Docs are published.
         clean: Output of the clean stage: users, items, and interactions that count as seen.
         catalogue: Parquet file with the ``item_id`` of every item that the model knows; that of
             a champion of an earlier night may lack new items and hold some that are gone.
         k: Length of a list.
         run_date: Date that every row must bear.
+        ruled: Whether rules decide what a list may hold, and so how long it is.
+        consumed_after_days: Days after which an interacted item may be shown again; 0: at any
+            time, None: never.
+        short_lists: Parquet file with ``user_id``, ``entries`` and ``note`` of lists shorter than
+            ``k``: users for whom nothing is left have no row among the lists to say so.
         options: Limits, and whether Data Docs are published.
 
     Raises:
@@ -136,11 +147,21 @@ def validate_recommendations(
         raise ValueError(f"k is {k}; wanted at least 1")
     tables = {str(table): clean / f"{table}.parquet" for table in SOURCES}
     tables["catalogue"] = catalogue
+    if short_lists is not None:
+        tables["short_lists"] = short_lists
     return judge(
         home,
         {str(Table.RECOMMENDATIONS): Table.RECOMMENDATIONS},
         {**tables, str(Table.RECOMMENDATIONS): parquet},
-        {"k": k, "run_date": run_date.isoformat()},
-        derived={"list_lengths": LIST_LENGTHS},
+        {
+            "k": k,
+            "run_date": run_date.isoformat(),
+            "ruled": ruled,
+            "consumed_after_days": consumed_after_days,
+        },
+        derived={
+            "list_lengths": LIST_LENGTHS,
+            "excused": _NOBODY if short_lists is None else _EXCUSED,
+        },
         options=options,
     )

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from metarec_core.errors import ServiceError
 from metarec_core.home import Home
 from metarec_core.ranking import publication
-from metarec_core.ranking.publication import LISTS, publish
+from metarec_core.ranking.publication import LISTS, publish, shards_in
+from metarec_core.ranking.sinks.base import Stamp
 from metarec_core.storage import StageFacts, StageOutput, build_stage
 
 TODAY = date(2026, 3, 4)
+SHARD = f"{LISTS}/shard-00000.parquet"
 
 
 @pytest.fixture
@@ -23,14 +29,17 @@ def home(tmp_path: Path) -> Home:
 
 def stage(home: Home, text: str) -> StageOutput:
     def build(out: Path, _: Path) -> StageFacts:
-        (out / LISTS).write_text(text)
+        (out / LISTS).mkdir()
+        (out / SHARD).write_text(text)
         (out / "report.json").write_text("{}")
         return StageFacts(rows_out=1, facts={"scale": "s"})
 
     return build_stage(home, "recommend", settings=text, build=build)
 
 
-def put(home: Home, text: str, run_date: date, run_id: str = "r1", today: date = TODAY) -> Path:
+def put(
+    home: Home, text: str, run_date: date, run_id: str = "r1", today: date = TODAY, **more: Any
+) -> Path:
     return publish(
         home.lists,
         stage(home, text),
@@ -38,11 +47,12 @@ def put(home: Home, text: str, run_date: date, run_id: str = "r1", today: date =
         run_date=run_date,
         today=today,
         origin={"mlflow_run_id": "m"},
+        **more,
     )
 
 
 def latest(home: Home) -> str:
-    return (home.lists / "latest" / LISTS).read_text()
+    return (home.lists / "latest" / SHARD).read_text()
 
 
 def test_lists_are_found_by_date_and_as_the_latest(home: Home) -> None:
@@ -56,6 +66,8 @@ def test_lists_are_found_by_date_and_as_the_latest(home: Home) -> None:
     manifest = json.loads((place / "manifest.json").read_text())
     assert (manifest["run_id"], manifest["mlflow_run_id"]) == ("r1", "m")
     assert (manifest["run_date"], manifest["facts"]) == ("2026-03-02", {"scale": "s"})
+    assert set(manifest["files"]) == {SHARD, "report.json"}
+    assert shards_in(place / LISTS) == [place / SHARD]
     assert latest(home) == "monday"
 
 
@@ -88,7 +100,7 @@ def test_a_run_that_is_tried_again_replaces_links_only(
     put(home, "second", TODAY)
     put(home, "second", TODAY)
     assert first.is_dir()
-    assert (first / LISTS).read_text() == "first"
+    assert (first / SHARD).read_text() == "first"
     assert len(list((home.lists / "versions").iterdir())) == 3
     monkeypatch.setattr(publication, "_sweep", kept)
     put(home, "third", TODAY)
@@ -116,5 +128,78 @@ def test_a_kill_at_any_step_leaves_whole_lists(
 
 def test_what_readers_do_does_not_reach_the_lake(home: Home) -> None:
     place = put(home, "ours", TODAY)
-    (place / LISTS).write_text("theirs")
-    assert (stage(home, "ours").path / LISTS).read_text() == "ours"
+    (place / SHARD).write_text("theirs")
+    assert (stage(home, "ours").path / SHARD).read_text() == "ours"
+
+
+class Recorder:
+    """A sink that notes what readers of files see at each of its steps."""
+
+    label = "a notebook"
+
+    def __init__(self, home: Home, fails: str = "") -> None:
+        self.home, self.fails = home, fails
+        self.steps: list[tuple[str, str]] = []
+        self.written: list[str] = []
+        self.committed: list[str] = []
+        self.stamps: list[Stamp] = []
+
+    @contextmanager
+    def replacing(self, shards: Sequence[Path], stamp: Stamp) -> Iterator[int]:
+        self._step("write")
+        self.written = [shard.read_text() for shard in shards]
+        self.stamps.append(stamp)
+        yield len(self.written)
+        self._step("commit")
+        self.committed = self.written
+
+    def _step(self, name: str) -> None:
+        self.steps.append((name, latest(self.home)))
+        if name == self.fails:
+            raise ServiceError("a notebook", found="no pen", wanted="a pen", next_step="buy one")
+
+
+def test_sinks_are_committed_before_a_link_moves(home: Home) -> None:
+    put(home, "old", TODAY)
+    sink = Recorder(home)
+    place = put(home, "new", TODAY, sinks=[sink], model_version="7")
+    assert sink.steps == [("write", "old"), ("commit", "old")]
+    assert sink.committed == ["new"]
+    manifest = json.loads((place / "manifest.json").read_text())
+    assert manifest["sinks"] == ["a notebook"]
+    assert sink.stamps == [Stamp(TODAY, "r1", "7", manifest["code_version"])]
+
+
+@pytest.mark.parametrize("fails", ["write", "commit"])
+def test_a_sink_that_fails_publishes_nothing(home: Home, fails: str) -> None:
+    put(home, "old", TODAY)
+    before = sorted((home.lists / "versions").iterdir())
+    first, second = Recorder(home), Recorder(home, fails)
+    with pytest.raises(ServiceError, match="no pen"):
+        put(home, "new", TODAY, sinks=[first, second])
+    assert latest(home) == "old"
+    assert sorted((home.lists / "versions").iterdir()) == before
+    assert first.committed == []
+    second.fails = ""
+    put(home, "new", TODAY, sinks=[first, second])
+    assert latest(home) == "new"
+    assert first.committed == second.committed == ["new"]
+
+
+def test_a_kill_between_tables_and_links_is_mended_by_the_next_run(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(home, "old", TODAY)
+    sink = Recorder(home)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publication, "point_to", killed)
+        with pytest.raises(KeyboardInterrupt):
+            put(home, "new", TODAY, sinks=[sink])
+    assert (sink.committed, latest(home)) == (["new"], "old")
+    put(home, "new", TODAY, sinks=[sink])
+    assert (sink.committed, latest(home)) == (["new"], "new")
+    assert len(list((home.lists / "versions").iterdir())) == 1

@@ -25,9 +25,9 @@ AS_OF = 1_000_000_000.0
 """Seconds since the epoch."""
 K = 3
 RUN_DATE = date(2026, 11, 24)
-USERS, ITEMS = 30, 9
-SHORT = 2
-"""Number of the user who has seen all but two items of the catalogue: a list shorter than K."""
+USERS, ITEMS = 40, 9
+SHORT = (2, 3)
+"""Numbers of the users who have seen all but two items of the catalogue: lists shorter than K."""
 ROWS_APART = 10
 """Source rows of user n start at n times this."""
 
@@ -36,7 +36,7 @@ Tables = dict[str, pl.DataFrame]
 
 def seen(user: int) -> int:
     """How many items a user has interactions with."""
-    return 7 if user == SHORT else 4
+    return 7 if user in SHORT else 4
 
 
 def interactions() -> pl.DataFrame:
@@ -83,7 +83,15 @@ def recommendations() -> pl.DataFrame:
             "sd": 0.5,
             "segment": "1-4",
             "support_size": seen(user),
-            "reasons": [{"kind": "item", "share": 1.5}, {"kind": "prior", "share": 3.5 - rank}],
+            "p_relevant": 0.25,
+            "reasons": [
+                {"kind": "item", "share": 1.5},
+                {"kind": "support", "item_id": "i1", "share": 3.5 - rank},
+                {"kind": "deletion", "item_id": "i1", "share": 9.0},
+                {"kind": "feature", "feature": "genre", "share": 9.0},
+                {"kind": "counterfactual", "item_id": "i1", "share": 9.0, "rank": 14},
+            ],
+            "rule_flags": ["short: only 2 open items"] * (user in SHORT and rank == 2),
         }
         for user in range(USERS)
         for rank, item in enumerate(unseen(user)[:K], start=1)
@@ -118,7 +126,15 @@ def judge_tables(directory: Path, kind: str, tables: Tables, **changes: Any) -> 
     """The report on one kind of tables: ``raw``, ``clean`` or ``recommendations``."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, frame in tables.items():
-        frame.write_parquet(directory / f"{name}.parquet")
+        path = directory / f"{name}.parquet"
+        if name == "recommendations":
+            # In parts, as nights publish them.
+            path.mkdir(exist_ok=True)
+            half = len(frame) // 2
+            frame.head(half).write_parquet(path / "shard-00000.parquet")
+            frame.tail(-half).write_parquet(path / "shard-00001.parquet")
+        else:
+            frame.write_parquet(path)
     settings: dict[str, Any] = {
         "home": Home(directory / "home"),
         "options": Options(data_docs=False, max_named_rows=200, threads=1),

@@ -62,7 +62,7 @@ def test_rows_are_named_and_capped_and_the_report_is_the_same_each_time(
     assert caught.value.exit_code == 4
     for part in (
         "raw_interactions, value",
-        "8 of 123 rows",
+        "8 of 166 rows",
         "source_row 0 user_id u0 item_id i0 value 9.0",
         "and 5 more",
         "at least 1 and at most 5",
@@ -140,7 +140,7 @@ def test_names_of_parameters_and_values_are_not_spliced_into_sql(
         options=Options(data_docs=False),
     )
     assert report.success
-    assert report.rows == {"raw_users": 30}
+    assert report.rows == {"raw_users": 40}
 
 
 def test_import_is_quick_and_a_judgement_is_silent_and_stays_in_its_home(

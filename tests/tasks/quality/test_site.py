@@ -49,8 +49,8 @@ def test_site_shows_every_suite_with_its_failures_and_rows(site: Path) -> None:
         "raw_users",
         "raw_items",
         "recommendations",
-        "123 of 123 rows at fault",
-        "20 of 123 rows",
+        "166 of 166 rows at fault",
+        "20 of 166 rows",
         "Correct the scale",
         "&lt;script&gt;alert(1)&lt;/script&gt;",
     ):
@@ -80,5 +80,5 @@ def test_judging_again_replaces_a_suite_and_keeps_the_others(
     (after,) = (site / "validations" / "raw_users").rglob("*.html")
     assert before != after
     assert {page: page.read_bytes() for page in others.rglob("*.html")} == kept
-    assert "123 of 123 rows at fault" not in (site / "index.html").read_text(encoding="utf-8")
+    assert "166 of 166 rows at fault" not in (site / "index.html").read_text(encoding="utf-8")
     assert [path.name for path in site.parent.glob(".*")] == [".data_docs.lock"]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -50,6 +51,11 @@ def seen(rows: Rows) -> Rows:
     return put(0, item_id=f"i{number % 9}")(rows)
 
 
+def flagged(rows: Rows) -> Rows:
+    """A list whose last entry says that the list is short."""
+    return put(len(rows) - 1, rule_flags=["short: no reason at all"])(rows)
+
+
 def same_item(rows: Rows) -> Rows:
     """Recommend the first item twice."""
     return put(1, item_id=rows[0]["item_id"])(rows)
@@ -75,8 +81,9 @@ ROW_FAULTS: dict[str, dict[str, Fault]] = {
     "recommendations": {
         "run_date_not_null": put(1, run_date=None),
         "user_id_not_null": again(user_id=None),
-        # The user with a short list: in one of full length, a gap is a rank out of range as well.
+        # Users with a short list: in one of full length, a gap is a rank out of range as well.
         "ranks_contiguous": put(1, rank=3),
+        "short_lists_say_why": put(1, rule_flags=["pinned"]),
         "rank_not_null": put(2, rank=None),
         "item_id_not_null": put(1, item_id=None),
         "title_not_null": put(1, title=None),
@@ -84,24 +91,28 @@ ROW_FAULTS: dict[str, dict[str, Fault]] = {
         "segment_not_null": put(1, segment=None),
         "support_size_not_null": put(1, support_size=None),
         "reasons_not_null": put(1, reasons=None),
+        "rule_flags_not_null": put(1, rule_flags=None),
         "rank_in_range": lambda rows: [{**row, "rank": row["rank"] - 1} for row in rows],
         "segment_known": put(1, segment="many"),
         "support_size_not_negative": put(1, support_size=-1),
         "run_date_of_run": put(1, run_date=date(2026, 11, 23)),
         "ranks_unique": put(2, rank=2),
         "items_unique": same_item,
-        "list_length": lambda rows: rows[:-1],
+        "list_length": lambda rows: flagged(rows[:-1]),
         "users_present": lambda rows: [],
         "users_known": renamed,
         "catalogue_known": put(1, item_id="i8"),
         "items_known": put(1, item_id="gone"),
         "no_seen_items": seen,
         "score_finite": put(0, score=math.inf),
-        "score_falls_with_rank": put(1, score=4.5, reasons=[]),
         "rating_finite": put(0, rating=math.nan),
         "sd_positive": put(0, sd=0.0),
         "rating_with_sd": put(0, sd=None),
-        "reasons_sum_to_score": put(0, reasons=[{"kind": "item", "share": 1.0}]),
+        "p_relevant_is_a_probability": put(0, p_relevant=1.5),
+        "reasons_sum_to_score": put(0, reasons=[{"kind": "item", "share": 4.0001}]),
+        "reasons_known": put(0, reasons=[{"kind": "whim", "share": 1.0}]),
+        "reasons_finite": put(0, reasons=[{"kind": "deletion", "item_id": "i1", "share": None}]),
+        "reasons_name_their_subject": put(0, reasons=[{"kind": "feature", "share": 1.0}]),
     },
 }
 
@@ -121,7 +132,7 @@ TABLE_FAULTS: dict[str, dict[str, TableFault]] = {
         "columns": lambda frame: frame.drop("title"),
         "row_count": lambda frame: frame.head(0),
     },
-    "recommendations": {"columns": lambda frame: frame.with_columns(extra=pl.lit(1))},
+    "recommendations": {"columns": lambda frame: frame.select(sorted(frame.columns))},
 }
 
 
@@ -263,6 +274,101 @@ def test_nan_is_seen_although_parquet_statistics_leave_it_out(
     }
 
 
+def names(report: QualityReport) -> list[str]:
+    return [one.expectation for one in report.critical + report.warnings]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda lists: lists.with_columns(extra=pl.lit(1)), "unknown columns extra"),
+        (lambda lists: lists.drop("title"), "no column title"),
+        (lambda lists: lists.select(sorted(lists.columns)), "the columns in the order item_id, "),
+    ],
+)
+def test_columns_at_fault_are_named(
+    healthy: Tables, judged: Callable[..., QualityReport], change: TableFault, words: str
+) -> None:
+    healthy["recommendations"] = change(healthy["recommendations"])
+    [failure] = judged("recommendations", healthy).critical
+    assert words in failure.found
+
+
+def test_rules_may_shorten_lists_that_say_so(
+    healthy: Tables, judge_in: Callable[..., QualityReport], tmp_path: Path
+) -> None:
+    lists = healthy["recommendations"].filter(
+        (pl.col("user_id") != "u7") & ((pl.col("user_id") != "u8") | (pl.col("rank") < 3))
+    )
+    short = pl.when((pl.col("user_id") == "u8") & (pl.col("rank") == 2))
+    said = lists.with_columns(
+        rule_flags=short.then(pl.lit(["short: 2 of 3, 1 candidate left out by caps"])).otherwise(
+            pl.col("rule_flags")
+        )
+    )
+    note = pl.DataFrame({"user_id": ["u7"], "entries": [0], "note": ["short: no open item"]})
+    note.write_parquet(tmp_path / "short.parquet")
+
+    def judge(frame: pl.DataFrame, **settings: Any) -> list[str]:
+        return names(judge_in("recommendations", {**healthy, "recommendations": frame}, **settings))
+
+    assert judge(said, ruled=True, short_lists=tmp_path / "short.parquet") == []
+    assert judge(lists, ruled=True, short_lists=tmp_path / "short.parquet") == [
+        "short_lists_say_why"
+    ]
+    assert judge(said, ruled=True) == ["users_present"]
+    assert judge(said, short_lists=tmp_path / "short.parquet") == ["list_length"]
+
+
+def test_seen_items_come_back_when_the_rule_lets_them(
+    healthy: Tables, judge_in: Callable[..., QualityReport]
+) -> None:
+    midnight = datetime.combine(date(2026, 11, 24), datetime.min.time(), UTC).timestamp()
+    seen_at = {"u5": midnight - 10 * 86_400, "u6": midnight - 10 * 86_400 + 1}
+    healthy["interactions"] = healthy["interactions"].with_columns(
+        timestamp=pl.col("user_id").replace_strict(seen_at, default=10**9).cast(pl.Int64)
+    )
+    lists = healthy["recommendations"]
+    again = (pl.col("user_id").is_in(list(seen_at))) & (pl.col("rank") == 1)
+    number = pl.col("user_id").str.tail(1)
+    healthy["recommendations"] = lists.with_columns(
+        item_id=pl.when(again).then(pl.concat_str(pl.lit("i"), number)).otherwise("item_id")
+    )
+
+    def at_fault(days: int | None) -> set[str]:
+        report = judge_in("recommendations", healthy, ruled=True, consumed_after_days=days)
+        assert set(names(report)) <= {"no_seen_items"}
+        return {row["user_id"] for one in report.critical for row in one.rows}
+
+    assert at_fault(None) == {"u5", "u6"}
+    assert at_fault(10) == {"u6"}
+    assert at_fault(11) == {"u5", "u6"}
+    assert at_fault(0) == set()
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        {"kind": "support"},
+        {"kind": "deletion"},
+        {"kind": "feature"},
+        {"kind": "counterfactual", "rank": 3},
+        {"kind": "counterfactual", "item_id": "i1"},
+        {"kind": "counterfactual", "item_id": "i1", "rank": 0},
+    ],
+)
+def test_reasons_without_their_subject_are_caught(
+    healthy: Tables, judge_in: Callable[..., QualityReport], reason: dict[str, Any]
+) -> None:
+    lists = healthy["recommendations"].to_dicts()
+    for row in lists[:2]:
+        row["reasons"] = [{"kind": "item", "share": row["score"]}, {**reason, "share": 0.0}]
+    frame = pl.DataFrame(lists, schema=RECOMMENDATIONS_SCHEMA)
+    report = judge_in("recommendations", {**healthy, "recommendations": frame})
+    [failure] = report.critical
+    assert (failure.expectation, failure.unexpected_count) == ("reasons_name_their_subject", 2)
+
+
 @pytest.mark.parametrize("suite", SUITES)
 def test_every_expectation_has_a_fault(suite: str) -> None:
     _, table = table_of(suite)
@@ -302,7 +408,8 @@ def test_suites_follow_the_schemas() -> None:
     def columns(suite: str) -> list[str]:
         return declared(suite, "columns")["kwargs"]["column_set"]
 
-    assert columns("recommendations") == RECOMMENDATIONS_SCHEMA.names()
+    ordered = declared("recommendations", "columns")["kwargs"]["column_list"]
+    assert ordered == RECOMMENDATIONS_SCHEMA.names()
     assert columns("raw_interactions") == INTERACTIONS_SCHEMA.names()
     assert columns("clean_interactions") == INTERACTIONS_SCHEMA.names()
     bands = [band for _, band in SEGMENT_BANDS]

@@ -1,0 +1,1 @@
+"""Databases that published lists are copied to, beside the Parquet files that are always there."""
