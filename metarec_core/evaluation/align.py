@@ -10,7 +10,8 @@ from metarec_core.errors import ModelError
 from metarec_core.evaluation.evaluate import Adaptable
 from metarec_core.learners.base import Predictor
 
-_UNKNOWN_SCORE = torch.finfo(torch.float32).min
+UNKNOWN_SCORE = torch.finfo(torch.float32).min
+"""What an item that the learner does not know scores."""
 
 
 def align(learner: Adaptable, own: IntArray) -> AlignedLearner:
@@ -92,7 +93,7 @@ class AlignedPredictor:
         else:
             own = self._own[items]
             scores = self._predictor.scores(own.clamp_min(0))
-        return torch.where(own >= 0, scores.float(), _UNKNOWN_SCORE)
+        return torch.where(own >= 0, scores.float(), UNKNOWN_SCORE)
 
     def mean_var(self, items: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Predicted value and predictive variance, ``[B, K]`` or ``[B, I]``; NaN if unknown."""

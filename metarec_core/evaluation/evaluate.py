@@ -10,6 +10,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from metarec_core.calibration.relevance import RelevanceCalibration
 from metarec_core.episodes.batch import EvaluationBatch, JudgedTasks
 from metarec_core.episodes.types import Episode, Support
 from metarec_core.errors import ModelError
@@ -46,9 +47,13 @@ def task_schema(measures: Sequence[Measure] = NIGHTLY) -> pl.Schema:
 TASK_SCHEMA = task_schema()
 """One evaluated task of a night."""
 
-PAIRS = {"probability": pl.List(pl.Float64()), "relevant": pl.List(pl.Boolean())}
+PAIRS = {
+    "probability": pl.List(pl.Float64()),
+    "uncalibrated": pl.List(pl.Float64()),
+    "relevant": pl.List(pl.Boolean()),
+}
 """Columns that a ``threshold`` adds: of each query pair the stated probability that its value
-exceeds the threshold, and whether it does."""
+exceeds the threshold, that of the normal forecast as it is, and whether it does."""
 
 _CELLS_AT_ONCE = 2**22
 """Scores held at a time (users x catalogue); about 150 MB with the keys that order them."""
@@ -76,6 +81,7 @@ def evaluate(
     name: str | None = None,
     measures: Sequence[Measure] = NIGHTLY,
     threshold: float | None = None,
+    relevance: RelevanceCalibration | None = None,
 ) -> pl.DataFrame:
     """Adapt a learner to each task's support and judge it on the task's query.
 
@@ -92,6 +98,8 @@ def evaluate(
         name: Name in the ``learner`` column; the learner's own by default.
         measures: What is measured.
         threshold: Where relevance begins, for the columns of :data:`PAIRS`; None for none.
+        relevance: Calibration of the learner, by which it states probabilities; None: those of
+            its normal forecasts as they are.
 
     Returns:
         A frame of :func:`task_schema`, sorted by support size and user. Figures are null, not
@@ -106,7 +114,7 @@ def evaluate(
     if threshold is not None:
         schema = pl.Schema({**schema, **PAIRS})
     size = max(1, min(batch_size, _CELLS_AT_ONCE // max(1, tasks.n_items)))
-    judge = _Judge(learner, label, device, measures, threshold)
+    judge = _Judge(learner, label, device, measures, threshold, relevance)
     parts = [judge.frame(batch) for batch in tasks.batches(size)]
     if not parts:
         return schema.to_frame()
@@ -132,6 +140,7 @@ class _Judge:
         device: torch.device,
         measures: Sequence[Measure],
         threshold: float | None,
+        relevance: RelevanceCalibration | None,
     ) -> None:
         self._learner = learner
         self._label = label
@@ -139,6 +148,7 @@ class _Judge:
         self._measures = measures
         self._places = max([HEAD, *(measure.places for measure in measures)])
         self._threshold = threshold
+        self._relevance = relevance
 
     def frame(self, batch: EvaluationBatch) -> pl.DataFrame:
         """Figures of the tasks of a batch."""
@@ -154,7 +164,7 @@ class _Judge:
             **{measure.name: _array(measure.compute(answers)) for measure in self._measures},
         }
         if self._threshold is not None:
-            columns |= _pairs(answers, self._threshold)
+            columns |= _pairs(answers, sizes, self._threshold, self._relevance)
         # A fixed-width array becomes a list whose length may differ between catalogues.
         return pl.DataFrame(columns, schema_overrides={"top_10": pl.List(pl.Int32()), **PAIRS})
 
@@ -164,6 +174,7 @@ class _Judge:
         predictor = self._learner.adapt(episode.support)
         with torch.no_grad():
             mean, variance = predictor.mean_var(episode.items)
+            scores = predictor.scores(episode.items) if self._relevance is not None else None
             top = (
                 self._among_query(predictor, mean, episode, batch)
                 if batch.excluded is None
@@ -178,6 +189,7 @@ class _Judge:
             mask=episode.mask,
             mean=mean,
             variance=variance,
+            scores=scores,
         )
 
     def _among_catalogue(
@@ -214,15 +226,25 @@ class _Judge:
         return scores
 
 
-def _pairs(answers: Answers, threshold: float) -> dict[str, pl.Series]:
-    stated = metrics.relevance_probability(answers.mean, answers.variance, threshold)
-    came = answers.values > threshold
-    rows = [mask.nonzero().squeeze(1) for mask in answers.mask.cpu()]
-    known = zip(stated.cpu(), came.cpu(), rows, strict=True)
-    lists = [(one[row].tolist(), other[row].tolist()) for one, other, row in known]
+def _pairs(
+    answers: Answers,
+    sizes: np.ndarray,
+    threshold: float,
+    relevance: RelevanceCalibration | None,
+) -> dict[str, pl.Series]:
+    raw = _array(metrics.relevance_probability(answers.mean, answers.variance, threshold))
+    stated = raw
+    if relevance is not None and answers.scores is not None:
+        stated = relevance.p_relevant(
+            mean=_array(answers.mean),
+            variance=_array(answers.variance),
+            scores=_array(answers.scores),
+            support_sizes=sizes,
+        )
+    came, masks = _array(answers.values > threshold), _array(answers.mask)
     return {
-        "probability": pl.Series([one for one, _ in lists], dtype=PAIRS["probability"]),
-        "relevant": pl.Series([other for _, other in lists], dtype=PAIRS["relevant"]),
+        name: pl.Series([row[mask] for row, mask in zip(table, masks, strict=True)], dtype=kind)
+        for (name, kind), table in zip(PAIRS.items(), (stated, raw, came), strict=True)
     }
 
 

@@ -25,6 +25,7 @@ class Answers:
         mask: True where a query entry is real, ``[B, Q]`` bool.
         mean: Predicted values, ``[B, Q]``; NaN where none was predicted.
         variance: Predictive variances, ``[B, Q]``.
+        scores: List scores of the query items, ``[B, Q]``; None where nobody asked for them.
     """
 
     top: Tensor
@@ -35,6 +36,7 @@ class Answers:
     mask: Tensor
     mean: Tensor
     variance: Tensor
+    scores: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from metarec_core.evaluation.metrics import catalogue_coverage
+from metarec_core.evaluation.metrics import calibration_error, catalogue_coverage
 from metarec_core.schema import Columns
 
 ALL_SIZES = "all"
@@ -18,6 +18,7 @@ METRICS: tuple[str, ...] = (
     "nll",
     "coverage_50",
     "coverage_90",
+    "ece",
     "catalogue_coverage_at_10",
 )
 """Every metric of :func:`summarise`, in its order."""
@@ -34,18 +35,37 @@ SUMMARY_SCHEMA = pl.Schema(
 )
 """One figure. ``n`` counts users, ``se`` is the standard error over users."""
 
-_BY_TASK = METRICS[:-1]
+_SIZE = pl.col(Columns.SUPPORT_SIZE)
+_NO_SIZE = pl.lit(None, dtype=pl.Int64)
+_STATED = {
+    "learner": pl.String(),
+    "user": pl.Int64(),
+    Columns.SUPPORT_SIZE: pl.Int64(),
+    "probability": pl.Float64(),
+    "relevant": pl.Boolean(),
+}
+_ERRORS = {
+    "learner": pl.String(),
+    "place": pl.Int64(),
+    "value": pl.Float64(),
+    "se": pl.Float64(),
+    "n": pl.Int64(),
+}
+_ECE, _SHOWN = METRICS[-2:]
+_BY_TASK = METRICS[:-2]
 
 
-def summarise(tasks: pl.DataFrame) -> pl.DataFrame:
+def summarise(tasks: pl.DataFrame, stated: pl.DataFrame | None = None) -> pl.DataFrame:
     """Mean, standard error and number of users of each metric.
 
     A user's tasks are averaged first, so that ``se`` counts users, not tasks: the figures are
-    those that the gate compares. Catalogue coverage belongs to a set of lists, not to a user; its
-    ``se`` is null.
+    those that the gate compares. Catalogue coverage belongs to a set of lists, and the calibration
+    error to a set of probabilities, not to a user; their ``se`` is null.
 
     Args:
         tasks: Frames of ``evaluate``, of one learner or of several concatenated.
+        stated: Probabilities of relevance that the same learners stated, columns ``learner, user,
+            support_size, probability, relevant``; None: no calibration error.
 
     Returns:
         A long frame of :data:`SUMMARY_SCHEMA`, learners in their order in ``tasks``, each with
@@ -53,8 +73,10 @@ def summarise(tasks: pl.DataFrame) -> pl.DataFrame:
         null ``value`` and ``n`` 0.
     """
     order = {name: place for place, name in enumerate(tasks["learner"].unique(maintain_order=True))}
-    by_size = _figures(tasks.with_columns(place=pl.col(Columns.SUPPORT_SIZE)))
-    overall = _figures(tasks.with_columns(place=pl.lit(None, dtype=pl.Int64)))
+    if stated is None:
+        stated = pl.DataFrame(schema=_STATED)
+    by_size = _figures(*(part.with_columns(place=_SIZE) for part in (tasks, stated)))
+    overall = _figures(*(part.with_columns(place=_NO_SIZE) for part in (tasks, stated)))
     return (
         pl.concat([by_size, overall])
         .sort(
@@ -72,7 +94,7 @@ def summarise(tasks: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _figures(tasks: pl.DataFrame) -> pl.DataFrame:
+def _figures(tasks: pl.DataFrame, stated: pl.DataFrame) -> pl.DataFrame:
     keys = ["learner", "place"]
     users = (
         tasks.sort("user", Columns.SUPPORT_SIZE)
@@ -93,6 +115,22 @@ def _figures(tasks: pl.DataFrame) -> pl.DataFrame:
             pl.lit(None, dtype=pl.Float64).alias("se"),
             pl.col("user").n_unique().cast(pl.Int64).alias("n"),
         )
-        .with_columns(metric=pl.lit(METRICS[-1]))
+        .with_columns(metric=pl.lit(_SHOWN))
     )
-    return pl.concat([users, coverage.select(users.columns)])
+    parts = stated.group_by(keys, maintain_order=True)
+    errors = pl.DataFrame([_error(key, part) for key, part in parts], _ERRORS, orient="row")
+    calibration = coverage.select(*keys, metric=pl.lit(_ECE)).join(
+        errors, on=keys, how="left", nulls_equal=True, maintain_order="left"
+    )
+    return pl.concat(
+        [
+            users,
+            coverage.select(users.columns),
+            calibration.with_columns(pl.col("n").fill_null(0)).select(users.columns),
+        ]
+    )
+
+
+def _error(key: tuple[object, ...], stated: pl.DataFrame) -> tuple[object, ...]:
+    value = calibration_error(stated["probability"].to_numpy(), stated["relevant"].to_numpy())
+    return (*key, value, None, stated["user"].n_unique())

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from metarec_core.calibration.fit import calibrate
 from metarec_core.config import Config
 from metarec_core.episodes.fixed import FixedTasks
 from metarec_core.episodes.split import position
@@ -139,6 +140,9 @@ class _Part:
             user_encoder=self.universe.user_encoder,
             scale=corpus.descriptor.scale(),
             dataset=corpus.descriptor.name,
+            relevance=calibrate(
+                learner, self.validation, device=torch.device("cpu"), seed=self.seed
+            ),
         )
 
 

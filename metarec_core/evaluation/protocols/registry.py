@@ -32,7 +32,7 @@ class ProtocolSpec:
 
 ML_1M = "ml-1m-content"
 _ML_1M = {ML_1M: "ml-1m"}
-_RATING = ("mae", "rmse", "ndcg_at_3", "nll", "coverage_90")
+_RATING = ("mae", "rmse", "ndcg_at_3", "nll", "coverage_90", "ece")
 _LIST = ("ndcg_at_10", "recall_at_20")
 
 

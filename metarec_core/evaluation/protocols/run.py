@@ -11,6 +11,8 @@ from typing import Any
 import polars as pl
 import torch
 
+from metarec_core.calibration.fit import calibrate
+from metarec_core.calibration.relevance import ByMode, RelevanceCalibration
 from metarec_core.episodes.types import TaskData
 from metarec_core.errors import MetarecError, ModelError
 from metarec_core.evaluation.evaluate import Adaptable, evaluate
@@ -105,7 +107,9 @@ def run_studies(
 ) -> Results:
     """Every learner on every study; one that fails is named, and the others go on.
 
-    A learner that can leave signals aside is judged in each of its modes too, without another fit.
+    Where a state asks for probabilities of relevance, each learner's are calibrated on the study's
+    validation users, before the refit that trains on them. A learner that can leave signals aside
+    is judged in each of its modes too, without another fit.
 
     Args:
         studies: The protocol's studies.
@@ -144,10 +148,10 @@ def run_studies(
             label = name
             try:
                 fitted = fit()
-                _enter(results, study, name, fitted, device)
+                _enter(results, study, name, fitted, PERSONALISED, device)
                 for mode, view in _views(fitted.learner):
                     label = labelled(name, mode)
-                    _enter(results, study, label, replace(fitted, learner=view), device)
+                    _enter(results, study, label, replace(fitted, learner=view), mode, device)
             except _FAILURES as error:
                 results.failures.append(Failure(label, study.name, _said(error)))
             if progress is not None:
@@ -170,6 +174,7 @@ class _Fitted:
     seconds: float
     facts: Mapping[str, float] = field(default_factory=dict)
     chosen: Mapping[str, Any] = field(default_factory=dict)
+    relevance: ByMode = field(default_factory=dict)
 
 
 class Lent(Mapping[str, Learner]):
@@ -210,13 +215,18 @@ def _fit(
         name, config, study.train, study.validation, replace(context, fitted=first)
     )
     seconds = first.put(name, learner, time.perf_counter() - started)
+    started = time.perf_counter()
+    relevance: ByMode = {}
+    if any(state.threshold is not None for state in study.states):
+        relevance = calibrate(learner, study.validation, device=context.device, seed=context.seed)
+    seconds += time.perf_counter() - started
     if study.refit is not None:
         started = time.perf_counter()
         config = config.changed(chosen)
         refit = replace(context, fitted=again, earlier=learner)
         learner, facts, _ = fit_learner(name, config, study.refit, study.validation, refit)
         seconds += again.put(name, learner, time.perf_counter() - started)
-    return _Fitted(learner, seconds, facts, chosen)
+    return _Fitted(learner, seconds, facts, chosen, relevance)
 
 
 def _fit_reference(reference: Reference, study: Study) -> _Fitted:
@@ -226,10 +236,11 @@ def _fit_reference(reference: Reference, study: Study) -> _Fitted:
 
 
 def _enter(
-    results: Results, study: Study, name: str, fitted: _Fitted, device: torch.device
+    results: Results, study: Study, name: str, fitted: _Fitted, mode: Mode, device: torch.device
 ) -> None:
     started = time.perf_counter()
-    frames = list(_judge(study.states, study.name, name, fitted.learner, device))
+    relevance = fitted.relevance.get(mode)
+    frames = list(_judge(study.states, study.name, name, fitted.learner, relevance, device))
     seconds = time.perf_counter() - started
     results.frames += frames
     tasks = sum(len(frame) for frame in frames)
@@ -252,7 +263,12 @@ def _views(learner: Adaptable) -> Iterator[tuple[Mode, Learner]]:
 
 
 def _judge(
-    states: Sequence[State], study: str, name: str, learner: Adaptable, device: torch.device
+    states: Sequence[State],
+    study: str,
+    name: str,
+    learner: Adaptable,
+    relevance: RelevanceCalibration | None,
+    device: torch.device,
 ) -> Iterator[pl.DataFrame]:
     for state in states:
         for k, tasks in state.tasks.items():
@@ -264,6 +280,7 @@ def _judge(
                 name=name,
                 measures=measures(*state.measures),
                 threshold=state.threshold,
+                relevance=relevance if state.threshold is not None else None,
             )
             yield frame.select(
                 pl.lit(study).alias("study"),

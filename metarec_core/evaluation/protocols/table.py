@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from metarec_core.calibration.reliability import chance_error
 from metarec_core.evaluation.bootstrap import bootstrap_intervals
+from metarec_core.evaluation.evaluate import PAIRS
 from metarec_core.evaluation.metrics import calibration_error, catalogue_coverage
 from metarec_core.evaluation.protocols.run import Results, Timing
 from metarec_core.evaluation.protocols.study import State
@@ -161,14 +163,18 @@ class _Contest:
     def _calibration(self, frame: pl.DataFrame) -> list[Row]:
         found = []
         for (name,), part in frame.group_by("learner", maintain_order=True):
-            errors = []
+            errors: dict[str, list[float]] = {}
             for _, study in part.group_by("study", maintain_order=True):
-                stated = study["probability"].explode().to_numpy()
-                came = study["relevant"].explode().to_numpy()
+                pairs = study.select("user", *PAIRS).explode(*PAIRS)
+                came, users = pairs["relevant"].to_numpy(), pairs["user"].to_numpy()
+                stated, raw = (pairs[one].to_numpy() for one in ("probability", "uncalibrated"))
                 if not np.isnan(stated).any():
-                    errors.append(calibration_error(stated, came))
-            if errors:
-                found.append(self._row(str(name), "ece", float(np.mean(errors))))
+                    errors.setdefault("ece", []).append(calibration_error(stated, came))
+                    by_chance = chance_error(stated, came, users)
+                    errors.setdefault("ece_by_chance", []).append(by_chance)
+                if not np.isnan(raw).any():
+                    errors.setdefault("ece_uncalibrated", []).append(calibration_error(raw, came))
+            found += [self._row(str(name), one, float(np.mean(of))) for one, of in errors.items()]
         return found
 
     def _shown(self, frame: pl.DataFrame) -> list[Row]:

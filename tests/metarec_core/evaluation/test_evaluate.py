@@ -14,6 +14,7 @@ from metarec_core.episodes.sampling import EvaluationTasks, evaluation_episodes
 from metarec_core.episodes.types import Support, TaskData
 from metarec_core.errors import ModelError
 from metarec_core.evaluation import METRICS, TASK_SCHEMA, evaluate, summarise
+from metarec_core.evaluation.metrics import calibration_error
 from metarec_core.learners.base import FitContext
 from metarec_core.learners.bias import Bias, BiasConfig
 from metarec_core.learners.popularity import Popularity, PopularityConfig
@@ -201,3 +202,32 @@ def test_without_reserved_items_a_learner_that_does_not_adapt_is_flat(
             named=True,
         )
         assert not set(row["top_10"]) & (known[row["user"]] - query)
+
+
+def test_the_calibration_error_is_that_of_all_pairs_of_a_size(
+    task_data: TaskData, tasks: EvaluationTasks, bias: Bias, popularity: Popularity
+) -> None:
+    frame = pl.concat([evaluate(learner, tasks, device=CPU) for learner in (popularity, bias)])
+    rng = np.random.default_rng(0)
+    probability = rng.random(600)
+    stated = pl.DataFrame(
+        {
+            "learner": ["bias"] * 600,
+            "user": rng.integers(25, 40, 600),
+            "support_size": rng.choice([0, 5], 600),
+            "probability": probability,
+            "relevant": rng.random(600) < probability**2,
+        }
+    )
+    found = {
+        (row["learner"], row["support_size"]): (row["value"], row["se"], row["n"])
+        for row in summarise(frame, stated).filter(pl.col("metric") == "ece").iter_rows(named=True)
+    }
+    assert all(found["popularity", size] == (None, None, 0) for size in ("0", "2", "5", "all"))
+    assert found["bias", "2"] == (None, None, 0)
+    for size in ("0", "5", "all"):
+        part = stated if size == "all" else stated.filter(pl.col("support_size") == int(size))
+        expected = calibration_error(part["probability"].to_numpy(), part["relevant"].to_numpy())
+        assert found["bias", size] == (pytest.approx(expected), None, part["user"].n_unique())
+    others = pl.col("metric") != "ece"
+    assert summarise(frame, stated).filter(others).equals(summarise(frame).filter(others))

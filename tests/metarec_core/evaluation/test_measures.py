@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from metarec_core.calibration.curves import Affine
+from metarec_core.calibration.relevance import Basis, RelevanceCalibration
+from metarec_core.calibration.sizes import KNOTS
 from metarec_core.episodes.fixed import FixedTasks, rows_of
 from metarec_core.episodes.types import Support
 from metarec_core.evaluation import evaluate, metrics
@@ -121,6 +125,7 @@ def test_probabilities_of_relevance_and_their_error() -> None:
         Given(forecast, forecast), tasks(), device=CPU, measures=measures("mae"), threshold=3.5
     )
     assert frame["probability"].to_list() == [[0.5] * 5]
+    assert frame["uncalibrated"].to_list() == [[0.5] * 5]
     assert frame["relevant"].to_list() == [[True, False, True, False, False]]
     high = metrics.relevance_probability(torch.tensor([4.0]), torch.tensor([0.25]), 3.5)
     assert float(high) == pytest.approx(0.8413, abs=1e-4)
@@ -130,3 +135,27 @@ def test_probabilities_of_relevance_and_their_error() -> None:
     assert metrics.calibration_error(stated, came) < 0.02
     assert metrics.calibration_error(stated**2, came) == pytest.approx(1 / 6, abs=0.02)
     assert math.isnan(metrics.calibration_error(stated[:0], came[:0]))
+
+
+def test_a_calibrated_learner_states_its_calibrated_probabilities() -> None:
+    forecast, score = torch.linspace(2.0, 5.0, 10), torch.linspace(-1.0, 1.0, 10)
+    common = {"low": 0.5, "high": 5.5, "threshold": 3.5, "users": 9, "pairs": 99}
+    curve = Affine(shift=(0.2,) * len(KNOTS), slope=(0.5,) * len(KNOTS))
+    for basis in (Basis.VALUE, Basis.SCORE):
+        relevance = RelevanceCalibration(basis=basis, curve=curve, **common)
+        row = evaluate(
+            Given(forecast, score),
+            tasks(),
+            device=CPU,
+            measures=measures("mae"),
+            threshold=3.5,
+            relevance=relevance,
+        ).row(0, named=True)
+        mean, chosen = forecast[QUERY].double().numpy(), score[QUERY].double().numpy()
+        expected = relevance.p_relevant(
+            mean=mean, variance=np.full(5, 0.25), scores=chosen, support_sizes=np.array(0)
+        )
+        assert row["probability"] == expected.tolist()
+        raw = [1.0 - NormalDist(float(one), 0.5).cdf(3.5) for one in mean]
+        assert row["uncalibrated"] == pytest.approx(raw)
+        assert row["relevant"] == [True, False, True, False, False]

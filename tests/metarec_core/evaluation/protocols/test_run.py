@@ -10,7 +10,7 @@ import torch
 from metarec_core.config import BenchmarkConfig, Config
 from metarec_core.episodes.types import Support
 from metarec_core.evaluation import paired_difference
-from metarec_core.evaluation.protocols import p2, run
+from metarec_core.evaluation.protocols import p1, p2, run
 from metarec_core.evaluation.protocols.corpus import Corpus
 from metarec_core.evaluation.protocols.document import document, user_lists
 from metarec_core.evaluation.protocols.duels import duels
@@ -245,3 +245,42 @@ def test_a_mode_that_fails_is_named_and_the_learner_stays(
     assert [one.learner for one in results.failures] == ["popularity/content"]
     names = {row["learner"] for row in rows(results, seed=4, resamples=200, confidence=0.95)}
     assert names == {"random", "item_mean", "popularity", "popularity/collaborative"}
+
+
+def test_probabilities_are_calibrated_on_validation_users_before_the_refit(
+    corpus: Corpus, config: BenchmarkConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = next(iter(p1.studies(corpus, config)))
+    fitted, asked = [], []
+    fit, learn = run.fit_learner, run.calibrate
+
+    def watched_fit(name, settings, train, validation, context):  # type: ignore[no-untyped-def]
+        outcome = fit(name, settings, train, validation, context)
+        fitted.append((outcome[0], train))
+        return outcome
+
+    def watched(learner, validation, **settings):  # type: ignore[no-untyped-def]
+        asked.append((learner, validation))
+        return learn(learner, validation, **settings)
+
+    monkeypatch.setattr(run, "fit_learner", watched_fit)
+    monkeypatch.setattr(run, "calibrate", watched)
+    found = rows(compared(study, "bias"), seed=4, resamples=200, confidence=0.95)
+    assert study.refit is not None
+    (first, learned_from), (_, again) = fitted
+    assert asked == [(first, study.validation)]
+    assert (learned_from, again) == (study.train, study.refit)
+    by_key = {(row["learner"], row["state"], row["metric"]): row["value"] for row in found}
+    for metric in ("ece", "ece_uncalibrated", "ece_by_chance", "coverage_90"):
+        assert 0.0 <= by_key["bias", "user_cold", metric] <= 1.0
+    # A reference has no calibration: what it states is its forecast as it is.
+    raw = by_key["item_mean", "user_cold", "ece_uncalibrated"]
+    assert by_key["item_mean", "user_cold", "ece"] == raw
+
+
+def test_lists_alone_need_no_calibration(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("nobody asks for probabilities")
+
+    monkeypatch.setattr(run, "calibrate", never)
+    assert not compared(study, "bias").failures

@@ -1,0 +1,1 @@
+"""What a predicted probability of relevance is worth: calibration, its figures and its drift."""
