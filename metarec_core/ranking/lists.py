@@ -26,6 +26,8 @@ from metarec_core.schema import RECOMMENDATIONS_SCHEMA, SEGMENT_BANDS, Columns
 
 _CPU = torch.device("cpu")
 
+_MANY_USERS = 64
+
 _SCORED_ALONE = 1024
 """Most columns scored item by item (vectors per user and item); more come from one product."""
 
@@ -95,7 +97,9 @@ class _Ranker:
         self.open = OpenItems.of(audience, settings, len(catalogue))
         self.indexes: Indexes | None = None
         if worth_an_index(learner, len(catalogue)):
-            self.indexes = settings.indexes or Indexes(learner)
+            # To prepare items for a few users takes longer than to score them all.
+            many = len(audience.user_ids) >= _MANY_USERS
+            self.indexes = settings.indexes or (Indexes(learner) if many else None)
         asked = self.open.anyone
         self.columns = None if asked.all() else torch.from_numpy(np.flatnonzero(asked)).to(device)
         self.n_columns = int(asked.sum())

@@ -15,11 +15,28 @@ from metarec_core.ranking.search.candidates import thin
 GROUP = 64
 """Items that are compared with a threshold at once, and that share one bound of the error."""
 
+SPARE = 32
+"""Candidates beyond twice the wanted ones before they are thinned."""
+
 SHUT = np.int32(-(2**31))
 """What a product is overwritten with where its item is closed; no product is so small."""
 
 ROUNDING = np.float32(1e-6)
 """Error of the few float32 operations of a score, of its size: some units of 2**-24, rounded up."""
+
+
+@njit(cache=True, nogil=True)
+def _reached(values, scales, appealing, unit, threshold):  # type: ignore[no-untyped-def]
+    """Whether any item of a group reaches the threshold.
+
+    Nothing but comparisons in a loop of fixed length: it becomes a few vector instructions.
+    """
+    some = np.int32(0)
+    for column in range(64):
+        some |= np.int32(
+            np.float32(values[column]) * (scales[column] * unit) + appealing[column] >= threshold
+        )
+    return some != 0
 
 
 @njit(cache=True, nogil=True)
@@ -38,6 +55,7 @@ def _keep(  # type: ignore[no-untyped-def]
     upper,
     count,
     bar,
+    limit,
     k,
     scratch,
 ):
@@ -57,10 +75,11 @@ def _keep(  # type: ignore[no-untyped-def]
             # A bar that has risen meanwhile; or padding, while there is no bar.
             if score < np.float32(bar[0] - margin - step) or score == -np.inf:
                 continue
-            if count == capacity:
+            if count == limit[0]:
                 count, bar[0] = thin(positions, lower, upper, count, k, bar[0], scratch)
                 if count == capacity:
                     return capacity + 1
+                limit[0] = min(2 * max(count, k) + SPARE, capacity)
                 if score < np.float32(bar[0] - margin - step):
                     continue
             positions[count] = start + column
@@ -92,6 +111,7 @@ def scan(  # type: ignore[no-untyped-def]
     upper,
     counts,
     bars,
+    limits,
     overflow,
     k,
     scratch,
@@ -125,6 +145,8 @@ def scan(  # type: ignore[no-untyped-def]
         upper: Most.
         counts: How many there are, ``[U]``.
         bars: Least score that a candidate must be able to reach, ``[U]``.
+        limits: How many candidates are thinned next, ``[U]``: early while the bar is low, as every
+            candidate that it lets through costs more than thinning.
         overflow: Set where more than ``C`` may be among the best, ``[U]``.
         k: Wanted.
         scratch: ``[C]`` float32.
@@ -149,14 +171,7 @@ def scan(  # type: ignore[no-untyped-def]
                 + ROUNDING * (user_norm[user] * norms[group] + appeals[group])
             )
             threshold = np.float32(bars[user] - margin - step)
-            # Nothing but comparisons: this loop becomes vector instructions.
-            some = np.int32(0)
-            for column in range(64):
-                some |= np.int32(
-                    np.float32(values[column]) * (scales[column] * unit) + appealing[column]
-                    >= threshold
-                )
-            if some == 0:
+            if not _reached(values, scales, appealing, unit, threshold):
                 continue
             for column in range(64):
                 flags[column] = (
@@ -178,6 +193,7 @@ def scan(  # type: ignore[no-untyped-def]
                 upper[user],
                 count,
                 bars[user : user + 1],
+                limits[user : user + 1],
                 k,
                 scratch,
             )

@@ -14,7 +14,7 @@ from metarec_core.episodes.types import IntArray
 from metarec_core.ranking.search.blocks import ItemBlocks, Rounded
 from metarec_core.ranking.search.closed import Closed
 from metarec_core.ranking.search.decide import rescore
-from metarec_core.ranking.search.scan import GROUP, by_block, scan
+from metarec_core.ranking.search.scan import GROUP, SPARE, by_block, scan
 from metarec_core.ranking.search.scores import DoubleArray, exhaustive
 
 TILE_USERS = 4096
@@ -87,6 +87,7 @@ class TiledSearch:
         upper = np.empty((n_users, capacity), dtype=np.float32)
         counts = np.zeros(n_users, dtype=np.int64)
         bars = np.full(n_users, -np.inf, dtype=np.float32)
+        limits = np.full(n_users, min(2 * k + SPARE, capacity), dtype=np.int64)
         overflow = np.zeros(n_users, dtype=np.bool_)
         scratch = np.empty(capacity, dtype=np.float32)
         flags = np.zeros(GROUP, dtype=np.uint8)
@@ -119,6 +120,7 @@ class TiledSearch:
                     upper,
                     counts,
                     bars,
+                    limits,
                     overflow,
                     k,
                     scratch,
