@@ -10,7 +10,7 @@ import typer
 
 from flows import studies
 from flows.command import AsJson, ConfigFile, Overrides, RunDate, describe, finish, report, run_flow
-from metarec_core.errors import MetarecError
+from metarec_core.errors import ConfigError, MetarecError
 from metarec_core.home import Home
 
 if TYPE_CHECKING:
@@ -89,17 +89,45 @@ def show(
     run_date: RunDate = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print a user's published list with its uncertainty and its reasons."""
-    from metarec_core.reporting.lists import read_list
-    from metarec_core.reporting.sentences import list_lines
+    """Print a user's list: how sure it is, why, what it hangs on, and what the user likes."""
+    from tasks.shown import show_user
 
-    day = run_date.date() if run_date else None
-    published = read_list(Home.from_environment(), user, day)
-    if as_json:
-        typer.echo(published.rows.write_json())
-        return
-    for line in list_lines(published.rows, published.scale):
-        typer.echo(line)
+    shown = show_user(Home.from_environment(), user, run_date.date() if run_date else None)
+    typer.echo(shown.to_json() if as_json else "\n".join(shown.lines()))
+
+
+@app.command()
+def similar(
+    item: Annotated[
+        str | None, typer.Argument(help="An item's id, its title, or a part of the title.")
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option("--user", help="A user's id: users alike instead of items.")
+    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the items most like an item, or the users most like a user, to the champion."""
+    from metarec_core.config import load_config
+    from metarec_core.reporting.similar_lines import similar_item_lines, similar_user_lines
+    from tasks.shown import similar_to_item, similar_to_user
+
+    home, settings = Home.from_environment(), load_config(config, overrides or []).similar
+    if (item is None) == (user is None):
+        raise ConfigError(
+            "command similar",
+            found="both an item and a user" if item else "neither an item nor a user",
+            wanted="one of the two",
+            next_step="metarec similar 'Star Wars', or metarec similar --user 1",
+        )
+    if user is not None:
+        found = similar_to_user(home, user, settings)
+        lines = similar_user_lines(user, found)
+    else:
+        title, found = similar_to_item(home, str(item), settings)
+        lines = similar_item_lines(title, found)
+    typer.echo(found.write_json() if as_json else "\n".join(lines))
 
 
 @app.command()

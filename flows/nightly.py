@@ -10,13 +10,17 @@ from prefect import flow
 from metarec_core.config import Config
 from metarec_core.reporting.status import RunStatus
 from metarec_core.storage import StageOutput
+from tasks.appraise import appraise_lists
+from tasks.calibration import watch_calibration
 from tasks.clean import clean, encode_features
+from tasks.diversity import study_diversity
 from tasks.episodes import sample_episodes
 from tasks.gate import champion_of_dataset, gate, reigning_champion
 from tasks.ingest import ingest
 from tasks.night import Night, night
 from tasks.recommend import recommend_users
 from tasks.summary import reported
+from tasks.tracking import ChampionRef
 from tasks.train import meta_train
 from tasks.validate import validate
 
@@ -35,7 +39,7 @@ def nightly(config: Config = DEFAULTS, run_date: date | None = None) -> RunStatu
         data = prepare(run)
         trained = meta_train(run, data.raw, data.features, data.episodes)
         champion = gate(run, data.cleaned, data.features, data.episodes, trained)
-        recommend_users(run, data.cleaned, data.features, data.episodes, champion)
+        publish_lists(run, data, champion)
     return run.status
 
 
@@ -65,7 +69,8 @@ def recommend(config: Config = DEFAULTS, run_date: date | None = None) -> RunSta
     with night("recommend", config, run_date) as run, reported(run):
         champion = reigning_champion(run)
         data = prepare(run)
-        recommend_users(run, data.cleaned, data.features, data.episodes, champion)
+        watch_calibration(run, data.cleaned, data.features, data.episodes, champion)
+        publish_lists(run, data, champion)
     return run.status
 
 
@@ -77,6 +82,14 @@ class Prepared:
     cleaned: StageOutput
     features: StageOutput
     episodes: StageOutput
+
+
+def publish_lists(run: Night, data: Prepared, champion: ChampionRef) -> None:
+    """The stages that every flow with lists ends with."""
+    files = (data.cleaned, data.features, data.episodes)
+    study = study_diversity(run, *files, champion)
+    lists = recommend_users(run, *files, champion, study)
+    appraise_lists(run, *files, champion, lists)
 
 
 def prepare(run: Night) -> Prepared:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from prefect.logging import get_run_logger
@@ -37,7 +38,17 @@ def say(night: Night, report: QualityReport) -> None:
     """Carry what was found into the log and the status."""
     for failure in (*report.critical, *report.warnings):
         get_run_logger().warning("%s: %s", failure.severity.value, failure.message)
-    found = [failure.message for failure in report.warnings]
-    night.record(warnings=list(dict.fromkeys([*night.status.warnings, *found])))
+    _record(night, [failure.message for failure in report.warnings])
     docs = night.home.data_docs / "index.html"
     night.record_paths(data_docs=str(docs) if docs.exists() else None)
+
+
+def warn(night: Night, messages: Sequence[str]) -> None:
+    """Carry remarks into the log and the status."""
+    for message in messages:
+        get_run_logger().warning("%s", message)
+    _record(night, messages)
+
+
+def _record(night: Night, messages: Sequence[str]) -> None:
+    night.record(warnings=list(dict.fromkeys([*night.status.warnings, *messages])))

@@ -14,9 +14,10 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from metarec_core.serving.bundle import load_bundle
-from metarec_core.serving.recommender import Recommendations, Recommender
+from metarec_core.serving.recommender import RECOMMEND, Recommendations, Recommender
 
-_NULLABLE = ("rating", "sd", "ignored")
+_NULLABLE = ("rating", "sd", "p_relevant", "ignored")
+_LISTS = ("reasons", "rule_flags")
 
 
 class RecommenderModel(PythonModel):
@@ -30,12 +31,19 @@ class RecommenderModel(PythonModel):
     ``candidates`` (item ids to rank; an empty list, the default, means the whole catalogue),
     ``reasons`` (interactions named in each entry's reasons) and ``mode`` (``personalised``: all
     signals; ``collaborative``: interactions alone; ``content``: features alone). Item ids in
-    parameters are strings.
+    parameters are strings. ``task`` is ``recommend`` by default.
 
-    Output: a frame of ``user_id, rank, item_id, title, score, rating, sd, segment, support_size,
-    reasons, ignored``, users in order of first appearance. ``rating`` and ``sd`` (predictive) are
-    null for a learner that predicts no value. ``reasons`` is a list of dictionaries
-    ``kind, item_id, title, value, share`` whose shares sum to the score. What could not be used,
+    With ``task="similar_items"`` the answer is, for each ``item_id`` of the rows, the ``k``
+    nearest: ``item_id, rank, similar_item_id, similar_title, similarity, source``; with
+    ``task="similar_users"``, for each user of the rows, the ``k`` nearest of the others in them:
+    ``user_id, rank, similar_user_id, similarity``. Similarities are cosines.
+
+    Output: a frame of ``user_id, rank, item_id, title, score, rating, sd, p_relevant, segment,
+    support_size, reasons, rule_flags, ignored``, users in order of first appearance. ``rating`` and
+    ``sd`` (predictive) are null for a learner that predicts no value, and ``p_relevant`` where the
+    model has no calibration. ``reasons`` is a list of dictionaries ``kind, item_id, title, feature,
+    value, share, rank``; the shares of kinds ``item, prior, support, rest`` and ``beyond`` sum to
+    the score. ``rule_flags`` says why a list is shorter than asked. What could not be used,
     an unknown item say, is no error: ``ignored`` describes it on every row of its user (null
     otherwise), the frame's ``attrs["ignored"]`` lists it row by row, and a warning is logged.
     """
@@ -57,10 +65,13 @@ class RecommenderModel(PythonModel):
             ModelError: If columns do not fit, or the model does not have the mode.
         """
         settings = params or {}
+        task, k = settings.get("task", RECOMMEND), settings.get("k", 10)
+        if task != RECOMMEND:
+            return self._recommender.similar(task, model_input, k=k).to_pandas()
         # A parameter of MLflow's has a default, so "no candidates given" is an empty list.
         answer = self._recommender.recommend(
             model_input,
-            k=settings.get("k", 10),
+            k=k,
             exclude=settings.get("exclude"),
             candidates=settings.get("candidates") or None,
             reasons=settings.get("reasons", 3),
@@ -72,8 +83,11 @@ class RecommenderModel(PythonModel):
 def _as_pandas(answer: Recommendations) -> pd.DataFrame:
     """Plain values that JSON can hold: lists and dictionaries, and None instead of NaN."""
     rows = answer.annotated()
-    frame = rows.drop("reasons").to_pandas()
-    frame.insert(len(frame.columns) - 1, "reasons", pd.Series(rows["reasons"].to_list()))
+    frame = rows.drop(_LISTS).to_pandas()
+    for name in _LISTS:
+        # Before "ignored", the last one.
+        lists = pd.Series(rows[name].to_list(), dtype=object)
+        frame.insert(len(frame.columns) - 1, name, lists)
     for name in _NULLABLE:
         if rows[name].has_nulls():
             frame[name] = pd.Series(rows[name].to_list(), dtype=object)

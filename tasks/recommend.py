@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 import prefect.runtime
-import pyarrow.parquet as pq
 import torch
 from prefect import task
 from prefect.logging import get_run_logger
 
-from metarec_core.episodes.store import load_tasks
+from metarec_core.ranking.diversity.settings import DiversityConfig
 from metarec_core.ranking.lists import rank
 from metarec_core.ranking.publication import LISTS, publish
-from metarec_core.ranking.request import ListSettings
-from metarec_core.serving.audience import audience_of
-from metarec_core.serving.bundle import CATALOGUE, load_bundle
+from metarec_core.ranking.request import Diversity
+from metarec_core.ranking.rules import Rules, load_rules
+from metarec_core.ranking.shards import ShardFact, hand_over, write_shards
+from metarec_core.ranking.short_lists import SHORT_LISTS, users_without_list
+from metarec_core.ranking.sinks.base import Sink
+from metarec_core.ranking.sinks.open import open_sinks
+from metarec_core.serving.bundle import CATALOGUE
+from metarec_core.serving.plan import compiled_rules, list_settings
+from metarec_core.serving.tonight import Tonight
 from metarec_core.storage import StageFacts, StageOutput
 from metarec_core.training.device import pick_device
-from tasks.findings import keep, options, read_report, say
+from tasks.diversity import chosen_diversity
+from tasks.findings import keep, options, read_report, say, warn
 from tasks.night import Night
 from tasks.quality import fingerprint, validate_recommendations
 from tasks.stage import COMPUTED, stage
@@ -36,34 +43,60 @@ def recommend_users(
     features: StageOutput,
     episodes: StageOutput,
     ruling: ChampionRef,
+    study: StageOutput,
 ) -> StageOutput:
-    """The champion's best unseen items of every user, published as the run date's lists.
+    """The champion's best open items of every user, published as the run date's lists.
 
     Raises:
+        ConfigError: If rules contradict each other, or leave nothing to anybody.
         ValidationError: If a critical expectation does not hold; nothing is published.
+        ServiceError: If a database that lists are copied to cannot be written; nothing is
+            published.
     """
     recommend = night.config.recommend
+    rules = load_rules(recommend.rules) if recommend.rules else None
+    diversity = chosen_diversity(study)
     settings = {
         "k": recommend.k,
         "reasons": recommend.reasons,
+        "deletions": recommend.deletions,
+        "features": recommend.features,
+        "counterfactuals": recommend.counterfactuals,
+        "rules": rules.digest if rules else None,
+        "diversity": diversity.model_dump(mode="json"),
+        "seed": night.config.seed,
+        "shard_users": recommend.shard_users,
         "run_date": str(night.run_date),
         "champion": ruling.content_hash,
         # Of the report beside the lists.
         "max_named_rows": night.config.validation.max_named_rows,
     }
     with stage(night, "recommend", settings) as running:
+        # Before the work: an address that is missing is not to be found out after it.
+        sinks = open_sinks(recommend.sinks, night.home.root, os.environ)
 
         def build(out: Path, scratch: Path) -> StageFacts:
             bundle = download_bundle(night.store, ruling, scratch)
-            facts = _write_lists(night, cleaned, features, episodes, bundle, out / LISTS)
-            _judge(night, cleaned, out, bundle / CATALOGUE)
+            facts = _write_lists(
+                night,
+                cleaned,
+                features,
+                episodes,
+                bundle,
+                out / LISTS,
+                scratch,
+                rules,
+                diversity,
+            )
+            _judge(night, cleaned, out, bundle / CATALOGUE, rules)
             return facts
 
         inputs = [cleaned, features, episodes]
         output = running.build(build, inputs=inputs, fingerprint=fingerprint())
         if output.reused:
             say(night, read_report(output))
-        place = _publish(night, output, ruling)
+        warn(night, output.facts["rule_findings"])
+        place = _publish(night, output, ruling, sinks)
     night.record_paths(lists=str(place / LISTS))
     get_run_logger().info("recommend: published %s", place)
     return output
@@ -76,49 +109,102 @@ def _write_lists(
     episodes: StageOutput,
     bundle_directory: Path,
     target: Path,
+    scratch: Path,
+    rules: Rules | None,
+    diversity: DiversityConfig,
 ) -> StageFacts:
     config = night.config
-    torch.set_num_threads(config.training.threads)
+    # Shards run side by side, a thread each: that pays more than threads within a product.
+    torch.set_num_threads(1)
     device = pick_device(config.training.device)
-    bundle = load_bundle(bundle_directory, device)
-    tasks = load_tasks(episodes.path, features.path)
-    translation = audience_of(bundle, tasks, pl.read_parquet(cleaned.path / "users.parquet"))
-    settings = ListSettings(
-        k=config.recommend.k,
-        reasons=config.recommend.reasons,
-        tile_users=config.recommend.tile_users,
-        candidates=translation.candidates,
+    tonight = Tonight.load(
+        bundle_directory,
+        cleaned=cleaned.path,
+        features=features.path,
+        episodes=episodes.path,
+        config=config.recommend,
+        device=device,
     )
-    rows = 0
-    with ExitStack() as stack:
-        writer: pq.ParquetWriter | None = None
-        for frame in rank(
+    bundle, translation = tonight.bundle, tonight.translation
+    compiled = None
+    if rules is not None:
+        compiled = compiled_rules(
+            rules,
+            bundle,
+            translation,
+            tonight.items,
+            run_date=night.run_date,
+            k=config.recommend.k,
+        )
+    settings = list_settings(
+        config.recommend,
+        bundle,
+        translation,
+        diversity=Diversity(diversity, tonight.space, config.seed),
+        rules=compiled,
+    )
+    n_users = tonight.tasks.data.n_users
+    # Worker threads are not the run's own.
+    logger = get_run_logger()
+
+    def say_shard(shard: ShardFact) -> None:
+        logger.info(
+            "recommend: %s of users %d to %d %s, %d rows",
+            shard.path.name,
+            shard.start,
+            shard.stop,
+            "found" if shard.reused else "written",
+            shard.rows,
+        )
+
+    def lists_of(start: int, stop: int) -> Iterator[pl.DataFrame]:
+        return rank(
             bundle.learner,
             bundle.catalogue,
-            translation.audience,
-            settings,
+            translation.audience.part(start, stop),
+            settings.part(start, stop),
             run_date=night.run_date,
             device=device,
-        ):
-            table = frame.to_arrow()
-            if writer is None:
-                writer = stack.enter_context(pq.ParquetWriter(target, table.schema))
-            writer.write_table(table)
-            rows += len(frame)
+        )
+
+    shards = write_shards(
+        scratch / "shards",
+        n_users,
+        config.recommend.shard_users,
+        lists_of,
+        key=scratch.name,  # it bears the stage's key
+        workers=config.training.threads if device.type == "cpu" else 1,
+        progress=say_shard,
+    )
+    hand_over(shards, target)
+    nobody = users_without_list(
+        [shard.path for shard in shards],
+        translation.audience.user_ids,
+        compiled.open_counts if compiled else None,
+    )
+    if len(nobody):
+        nobody.write_parquet(target.with_name(SHORT_LISTS))
     return StageFacts(
-        rows_in=tasks.data.n_users,
-        rows_out=rows,
+        rows_in=n_users,
+        rows_out=sum(shard.rows for shard in shards),
         facts={
-            "users": tasks.data.n_users,
+            "users": n_users,
+            "shards": len(shards),
+            "without_list": len(nobody),
             "scale": asdict(bundle.scale),
             "candidates": len(translation.candidates),
             "unknown_items": translation.unknown_items,
             "ignored_interactions": translation.ignored_interactions,
+            "diversity": {"method": diversity.method, "strength": diversity.strength},
+            "rule_findings": [finding.message for finding in compiled.findings] if compiled else [],
         },
     )
 
 
-def _judge(night: Night, cleaned: StageOutput, out: Path, catalogue: Path) -> None:
+def _judge(
+    night: Night, cleaned: StageOutput, out: Path, catalogue: Path, rules: Rules | None
+) -> None:
+    short = out / SHORT_LISTS
     report = validate_recommendations(
         out / LISTS,
         home=night.home,
@@ -126,6 +212,9 @@ def _judge(night: Night, cleaned: StageOutput, out: Path, catalogue: Path) -> No
         catalogue=catalogue,
         k=night.config.recommend.k,
         run_date=night.run_date,
+        ruled=rules is not None,
+        consumed_after_days=rules.document.consumed_after_days if rules else None,
+        short_lists=short if short.exists() else None,
         options=options(night),
     )
     keep(report, out)
@@ -133,7 +222,7 @@ def _judge(night: Night, cleaned: StageOutput, out: Path, catalogue: Path) -> No
     report.raise_if_critical()
 
 
-def _publish(night: Night, output: StageOutput, ruling: ChampionRef) -> Path:
+def _publish(night: Night, output: StageOutput, ruling: ChampionRef, sinks: Sequence[Sink]) -> Path:
     flow_run_id: str | None = prefect.runtime.flow_run.id
     return publish(
         night.home.lists,
@@ -154,4 +243,6 @@ def _publish(night: Night, output: StageOutput, ruling: ChampionRef) -> Path:
                 "trained_for": ruling.run_date,
             },
         },
+        model_version=str(ruling.version),
+        sinks=sinks,
     )

@@ -26,10 +26,22 @@ from metarec_core.reporting.night import (
 )
 from metarec_core.reporting.summary import render_summary
 from metarec_core.storage import code_version
+from tasks.calibration import read_calibration
 from tasks.clean import ACCOUNTING
+from tasks.contest import METRICS
 from tasks.findings import REPORT, read_report
-from tasks.gate import METRICS, read_verdict
+from tasks.gate import read_verdict
 from tasks.night import Night
+
+_LOST = (
+    MetarecError,
+    OSError,
+    PrefectException,
+    httpx.HTTPError,
+    ValueError,
+    pl.exceptions.PolarsError,
+)
+"""What may come in the way of telling: files, servers, figures of another shape."""
 
 _VERSIONED = ("prefect", "mlflow", "great_expectations", "duckdb", "polars", "torch")
 
@@ -47,8 +59,11 @@ def reported(night: Night) -> Iterator[None]:
 
 def _report(night: Night, error: Exception | None) -> None:
     """Tell everybody who may ask; a channel that fails neither fails the night nor hides why."""
-    text = render_summary(summarise_night(night, error))
+    summary = summarise_night(night, error)
     path = Path(night.status.paths.summary or night.home.runs / night.run_id / "summary.md")
+    with _best_effort("write the report"):
+        summary = _write_report(night, summary, path.with_name("report.html"))
+    text = render_summary(summary)
     with _best_effort("write the summary"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -60,13 +75,33 @@ def _report(night: Night, error: Exception | None) -> None:
         create_markdown_artifact(text, key="summary", description=f"Night of {night.run_date}")
         if night.tracked.url:
             create_link_artifact(night.tracked.url, link_text="MLflow run", key="mlflow-run")
+            if night.status.paths.report:
+                page = f"{night.tracked.url}/artifacts/report.html"
+                create_link_artifact(page, link_text="Report with charts", key="report")
+
+
+def _write_report(night: Night, summary: NightSummary, path: Path) -> NightSummary:
+    """Write the page and log it to MLflow; return the summary that links to it."""
+    # A second of imports, for one page at the end of a night.
+    from metarec_core.reporting.html import render_report
+    from tasks.report import gather
+
+    page = render_report(gather(night, summary))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+    night.record_paths(report=str(path))
+    get_run_logger().info("report: %s", path)
+    with _best_effort("log the report to MLflow"):
+        night.tracked.log_file(path)
+    links = summary.links.model_copy(update={"report": str(path)})
+    return summary.model_copy(update={"links": links})
 
 
 @contextmanager
 def _best_effort(action: str) -> Iterator[None]:
     try:
         yield
-    except (MetarecError, OSError, PrefectException, httpx.HTTPError) as error:
+    except _LOST as error:
         get_run_logger().warning("could not %s: %s", action, error)
 
 
@@ -134,6 +169,15 @@ def _warnings(night: Night) -> tuple[Warned, ...]:
         Warned(table=warning.suite, expectation=warning.wanted, found=warning.message)
         for report in reports
         for warning in report.warnings
+    ) + tuple(
+        Warned(
+            table=drift.subject,
+            expectation=drift.wanted,
+            found=f"{drift.found}. Next step: {drift.next_step}",
+        )
+        for report in map(read_calibration, night.outputs.values())
+        if report is not None
+        for drift in report.drifts
     )
 
 

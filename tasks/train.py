@@ -14,13 +14,17 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from metarec_core.calibration.fit import calibrate
+from metarec_core.calibration.relevance import ByMode
 from metarec_core.config import Config
 from metarec_core.episodes.split import Split, SplitFractions
 from metarec_core.episodes.store import Tasks, load_tasks
 from metarec_core.errors import ModelError
 from metarec_core.features.encoder import FeatureEncoder
+from metarec_core.features.named import NamedFeatures
 from metarec_core.learners.average import Average
 from metarec_core.learners.base import FitContext, FitReport, Learner
+from metarec_core.learners.modes import PERSONALISED
 from metarec_core.learners.registry import learner_class, learner_names
 from metarec_core.serving.bundle import Bundle, save_bundle
 from metarec_core.storage import StageFacts, StageOutput, write_json
@@ -73,6 +77,7 @@ def _train_all(
     dataset = read_descriptor(raw).name
     tasks = load_tasks(episodes.path, features.path)
     user_encoder = FeatureEncoder.load(features.path, "user_encoder")
+    named = NamedFeatures.from_stage(features.path)
     reports: dict[str, FitReport] = {}
     fitted: dict[str, Learner] = {}
     for name in config.training.learners:
@@ -90,6 +95,9 @@ def _train_all(
             )
             reports[name] = _fit(learner, tasks, context)
         fitted[name] = learner
+        held_out = tasks.part(Split.VALIDATION)
+        relevance = calibrate(learner, held_out, device=device, seed=config.seed)
+        reports[name].facts.update(_worth(relevance))
         save_bundle(
             Bundle(
                 learner=learner,
@@ -102,6 +110,9 @@ def _train_all(
                     validation=config.episodes.validation_fraction,
                     test=config.episodes.test_fraction,
                 ),
+                named=named,
+                relevance=relevance,
+                newest=tasks.data.interactions.newest,
             ),
             out / name,
         )
@@ -116,6 +127,12 @@ def _train_all(
         rows_out=len(reports),
         facts={name: report.facts for name, report in reports.items()},
     )
+
+
+def _worth(relevance: ByMode) -> dict[str, float]:
+    """The calibration error on validation users left out of the calibration, where it is known."""
+    usual = relevance.get(PERSONALISED)
+    return {} if usual is None or usual.ece is None else {"relevance_ece": usual.ece}
 
 
 def _members(config: Config) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ from flows.cli import app
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
+LAYOUT = TEXT[TEXT.index("## Layout") :]
+
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
@@ -57,7 +59,7 @@ def test_the_command_takes_every_option(words: list[str]) -> None:
 def test_every_folder_of_the_layout_exists() -> None:
     folders = [
         name
-        for row in re.findall(r"^\| `(.*?)` \|", TEXT, flags=re.MULTILINE)
+        for row in re.findall(r"^\| `(.*?)` \|", LAYOUT, flags=re.MULTILINE)
         for name in row.split("`, `")
         if not name.startswith("var/")
     ]
@@ -77,10 +79,23 @@ def test_settings_that_are_named_exist(tmp_path: Path) -> None:
         assert setting in tree[section], name
 
 
+def test_the_example_of_rules_is_legal(tmp_path: Path) -> None:
+    from metarec_core.ranking.rules import load_rules
+
+    (example,) = [block for block in blocks("yaml") if "interactions:" not in block]
+    (header,) = re.findall(r"has the columns `(rule,[a-z_,]+)`", TEXT)
+    (tmp_path / "rules.yaml").write_text(example)
+    (tmp_path / "rules.csv").write_text(f"{header}\npin,7,,,2026-03-01,2026-03-08,1\n")
+    rules = load_rules(tmp_path / "rules.yaml")
+    assert rules.document.caps == {"Horror": 2}
+    assert rules.document.consumed_after_days == 90
+    assert rules.table["position"].to_list() == [1]
+
+
 def test_the_example_of_a_descriptor_is_the_one_that_tests_run(own_dataset) -> None:
     from metarec_core.ingest.descriptor import load_descriptor
 
-    (example,) = blocks("yaml")
+    (example,) = [block for block in blocks("yaml") if "interactions:" in block]
     tested = yaml.safe_load(own_dataset.descriptor.read_text())
     tested.pop("timestamp_unit")  # seconds, the default
     assert yaml.safe_load(example) == tested
@@ -185,6 +200,8 @@ def test_followed_to_the_letter_it_works(
             port = terminal.variables["METAREC_MLFLOW_PORT"]
             printed = terminal.python(block.replace(address, f"http://127.0.0.1:{port}"), elsewhere)
             assert len(re.findall(r"^\d+ +[1-5] ", printed, flags=re.M)) == 5, printed
+        elif step["language"] == "yaml" and "interactions:" not in block:
+            (clone / "rules.yaml").write_text(block)
         elif step["language"] == "yaml":
             dataset = make_own_dataset(tmp_path / "shop")
             for table in dataset.root.glob("*.csv"):
@@ -199,7 +216,9 @@ def test_followed_to_the_letter_it_works(
     assert re.search(r"^ 1\. \w+", shown, flags=re.MULTILINE), shown
     assert re.search(r"predicted rating [1-5]\.\d ± 0\.\d", shown), shown
     assert "Because" in shown
-    homes = {path.parents[2].name for path in clone.glob("var*/lists/latest/*.parquet")}
+    homes = {
+        path.parents[2].name for path in clone.glob("var*/lists/latest/recommendations.parquet")
+    }
     assert {"var", "var-shop"} <= homes
     assert len(homes) == 3, homes
     lists = pl.read_parquet(clone / "var" / "lists" / "latest" / "recommendations.parquet")

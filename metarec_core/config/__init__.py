@@ -1,6 +1,8 @@
 """Settings: one frozen tree, its loader and its base section."""
 
+from metarec_core.calibration.settings import CalibrationConfig
 from metarec_core.config.load import load_config, parse_config, read_tree
+from metarec_core.config.recommend import RecommendConfig
 from metarec_core.config.tree import (
     BenchmarkConfig,
     CleaningConfig,
@@ -8,7 +10,6 @@ from metarec_core.config.tree import (
     DatasetConfig,
     EpisodesConfig,
     GateConfig,
-    RecommendConfig,
     RetentionConfig,
     TrainingConfig,
     TransferConfig,
@@ -19,6 +20,7 @@ from metarec_core.section import Section
 
 __all__ = [
     "BenchmarkConfig",
+    "CalibrationConfig",
     "CleaningConfig",
     "Config",
     "DatasetConfig",

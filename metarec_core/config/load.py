@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import yaml
 
 from metarec_core.config.tree import Config
 from metarec_core.errors import ConfigError
+
+_CREDENTIALS = re.compile(r"(://)[^/\s]*@")
 
 
 def load_config(file: Path | None = None, overrides: Iterable[str] = ()) -> Config:
@@ -112,7 +115,8 @@ def _as_config_error(detail: Any) -> ConfigError:
         )
     return ConfigError(
         f"setting {where}",
-        found=repr(detail.get("input")),
+        # Somebody may have put a database's address where the name of its variable belongs.
+        found=_CREDENTIALS.sub(r"\1***@", repr(detail.get("input"))),
         wanted=str(detail["msg"]),
         next_step="correct it in the file, the form or --set; 'metarec config' prints the bounds",
     )

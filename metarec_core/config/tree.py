@@ -6,8 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from metarec_core.calibration.settings import CalibrationConfig
+from metarec_core.config.recommend import RecommendConfig
 from metarec_core.learners.average import Average, AverageConfig
 from metarec_core.learners.registry import LEARNERS, LearnerSettings, learner_names
+from metarec_core.ranking.similar import SimilarConfig
 from metarec_core.section import Section
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -128,19 +131,6 @@ class GateConfig(Section):
 
     champion_tolerance: float = Field(0.0, ge=0.0, le=0.1)
     """Relative loss against the champion that is still 'not worse'."""
-
-
-class RecommendConfig(Section):
-    """What is published."""
-
-    k: int = Field(10, ge=1, le=1000)
-    """Length of each list."""
-
-    reasons: int = Field(3, ge=0, le=50)
-    """Support interactions named in each entry's reasons; the others are summed in ``rest``."""
-
-    tile_users: int = Field(512, ge=1, le=65_536)
-    """Users scored at once; memory grows with it, lists do not change."""
 
 
 class BenchmarkConfig(Section):
@@ -295,6 +285,8 @@ class Config(Section):
     """Settings of each learner."""
     gate: GateConfig = GateConfig()
     """Gate between challenger and champion."""
+    calibration: CalibrationConfig = CalibrationConfig()
+    """Warnings about stated uncertainty."""
     recommend: RecommendConfig = RecommendConfig()
     """Recommendation."""
     benchmark: BenchmarkConfig = BenchmarkConfig()
@@ -303,5 +295,7 @@ class Config(Section):
     """Search for better settings of a learner, on request; the night does not read it."""
     transfer: TransferConfig = TransferConfig()
     """One dataset starts the learner of another, on request; the night does not read it."""
+    similar: SimilarConfig = SimilarConfig()
+    """Similar items and users, on request; the night does not read it."""
     retention: RetentionConfig = RetentionConfig()
     """What is kept."""

@@ -60,6 +60,11 @@ class InteractionMatrix:
         """Number of rows."""
         return len(self.indptr) - 1
 
+    @property
+    def newest(self) -> int | None:
+        """When the last interaction took place; None where that is not known."""
+        return None if self.times is None or not len(self.times) else int(self.times.max())
+
     def counts(self) -> IntArray:
         """Interactions of each user, ``[U]``."""
         return np.diff(self.indptr)

@@ -8,7 +8,7 @@ from typing import Any
 from metarec_core.reporting.markdown import block, escape
 from metarec_core.reporting.titles import metric_title
 
-LOWER = frozenset({"mae", "rmse", "nll", "ece"})
+LOWER = frozenset({"mae", "rmse", "nll", "ece", "ece_uncalibrated"})
 LEVELS = {"coverage_50": 0.5, "coverage_90": 0.9}
 """Metrics with a level to be at."""
 _NIGHTLY = "average"

@@ -14,7 +14,8 @@ import polars as pl
 from metarec_core.episodes.types import ValueScale
 from metarec_core.errors import DatasetError, StorageError
 from metarec_core.home import Home
-from metarec_core.ranking.publication import LISTS
+from metarec_core.ranking.publication import LISTS, shards_in
+from metarec_core.ranking.short_lists import NOTHING_OPEN, SHORT_LISTS
 from metarec_core.schema import Columns
 from metarec_core.storage import MANIFEST
 
@@ -26,10 +27,12 @@ class PublishedList:
     Attributes:
         rows: Of ``RECOMMENDATIONS_SCHEMA``, best first.
         scale: What predicted values mean.
+        directory: The publication that it is from, with its manifest.
     """
 
     rows: pl.DataFrame
     scale: ValueScale
+    directory: Path
 
 
 def read_list(home: Home, user_id: str, run_date: date | None = None) -> PublishedList:
@@ -45,21 +48,22 @@ def read_list(home: Home, user_id: str, run_date: date | None = None) -> Publish
     """
     name = f"{Columns.RUN_DATE}={run_date}" if run_date else "latest"
     path = home.lists / name / LISTS
-    if not path.exists():
+    shards = shards_in(path)
+    if not shards:
         dates = sorted(place.name.partition("=")[2] for place in home.lists.glob("run_date=*"))
         raise DatasetError(
             f"published lists {path}",
-            found="no such file",
+            found="no such lists",
             wanted=f"one of the run dates {', '.join(dates)}" if dates else "a finished run",
             next_step="leave out --date or name one of these" if dates else "run 'metarec demo'",
         )
-    rows = (
-        pl.scan_parquet(path).filter(pl.col(Columns.USER) == user_id).sort(Columns.RANK).collect()
-    )
+    lists = pl.scan_parquet(shards, hive_partitioning=False)
+    rows = lists.filter(pl.col(Columns.USER) == user_id).sort(Columns.RANK).collect()
     if rows.is_empty():
-        raise _unknown_user(path.as_posix(), pl.scan_parquet(path), user_id)
+        _raise_without_list(path.parent / SHORT_LISTS, user_id)
+        raise _unknown_user(path.as_posix(), lists, user_id)
     facts = read_publication(path.parent)["facts"]
-    return PublishedList(rows, ValueScale.from_json(facts["scale"]))
+    return PublishedList(rows, ValueScale.from_json(facts["scale"]), path.parent)
 
 
 def read_publication(directory: Path) -> dict[str, Any]:
@@ -79,6 +83,25 @@ def read_publication(directory: Path) -> dict[str, Any]:
             next_step="publish the lists again: 'metarec recommend'",
         ) from error
     return manifest
+
+
+def _raise_without_list(notes: Path, user_id: str) -> None:
+    """Say why a user of that night has no entry.
+
+    Raises:
+        DatasetError: If that is so.
+    """
+    if not notes.exists():
+        return
+    found = pl.scan_parquet(notes).filter(pl.col(Columns.USER) == user_id).collect()
+    if found.is_empty():
+        return
+    raise DatasetError(
+        f"user {user_id!r}",
+        found=f"an empty list ({found['note'][0] or NOTHING_OPEN})",
+        wanted="a user for whom something is left to recommend",
+        next_step="loosen the rules (recommend.rules), or bring new items",
+    )
 
 
 def _unknown_user(path: str, lists: pl.LazyFrame, user_id: str) -> DatasetError:

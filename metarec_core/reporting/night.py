@@ -92,6 +92,7 @@ class Links(_Record):
     lists: str | None = None
     data_docs: str | None = None
     summary: str | None = None
+    report: str | None = None
 
 
 class NightSummary(_Record):

@@ -68,6 +68,7 @@ class RunPaths(BaseModel):
 
     lists: str | None = None
     summary: str | None = None
+    report: str | None = None
     data_docs: str | None = None
     benchmark: str | None = None
     tuning: str | None = None

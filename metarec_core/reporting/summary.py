@@ -16,6 +16,7 @@ _LINKS = {
     "mlflow_run": "MLflow run",
     "lists": "Lists",
     "data_docs": "Data Docs",
+    "report": "Report with charts",
     "summary": "This summary",
 }
 

@@ -10,6 +10,8 @@ _TITLES = {
     "precision_at_5": "P@5",
     "mrr_at_5": "MRR@5",
     "ece": "Calibration error of P(relevant)",
+    "ece_by_chance": "Calibration error of P(relevant) by chance",
+    "ece_uncalibrated": "Calibration error of the normal forecast",
     "recall_at_20": "Recall@20",
     "mae": "MAE",
     "rmse": "RMSE",

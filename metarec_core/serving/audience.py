@@ -98,4 +98,5 @@ def translate(matrix: InteractionMatrix, own: IntArray) -> InteractionMatrix:
         indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         items=items[kept][order],
         values=matrix.values[kept][order],
+        times=None if matrix.times is None else matrix.times[kept][order],
     )

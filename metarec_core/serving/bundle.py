@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +14,30 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from metarec_core.calibration.relevance import ByMode, load_relevance, save_relevance
 from metarec_core.episodes.split import SplitFractions
 from metarec_core.episodes.types import ValueScale
 from metarec_core.errors import ConfigError, ModelError
 from metarec_core.features.encoder import FeatureEncoder
+from metarec_core.features.named import NamedFeatures
 from metarec_core.learners.base import Learner
 from metarec_core.learners.registry import learner_class
 from metarec_core.schema import Columns
 from metarec_core.storage import code_version, hash_file
 
 FORMAT = "metarec-bundle"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Raised when files change such that other code would misread them, a learner's tensors too."""
+
+_ALSO_READABLE = frozenset({2})
+"""Version 2 lacks nothing but files that may be missing."""
 
 _INDEX = "bundle.json"
 _WEIGHTS = "weights.safetensors"
 CATALOGUE = "catalogue.parquet"
+_RELEVANCE = "relevance.json"
 _ENCODER = "user_encoder"
+_NAMED = "named_features.parquet"
 
 _CPU = torch.device("cpu")
 
@@ -47,6 +54,11 @@ class Bundle:
         scale: What values mean, and which are legal.
         dataset: Name of the dataset it was trained on.
         split: How users were divided in training; None: unknown, taken to be as at present.
+        named: What its items have in common, in words; None: not known.
+        relevance: Calibration of P(relevant) by mode (:mod:`metarec_core.calibration`); a mode
+            of which nothing is known is missing.
+        newest: Time of the newest interaction that it was trained on, in seconds since 1970;
+            None: unknown.
         device: Where the learner computes; not saved.
     """
 
@@ -57,6 +69,9 @@ class Bundle:
     scale: ValueScale
     dataset: str
     split: SplitFractions | None = None
+    named: NamedFeatures | None = None
+    relevance: ByMode = field(default_factory=dict)
+    newest: int | None = None
     device: torch.device = _CPU
 
 
@@ -65,7 +80,8 @@ def save_bundle(bundle: Bundle, directory: Path) -> None:
 
     ``bundle.json`` holds the settings and the SHA-256 of every other file;
     ``weights.safetensors`` what was learned; ``catalogue.parquet`` the items;
-    ``user_encoder.*`` the encoder.
+    ``user_encoder.*`` the encoder; ``named_features.parquet``, where they are known, what items
+    have in common; ``relevance.json``, where there is any, the calibration.
 
     Args:
         bundle: The model.
@@ -79,7 +95,15 @@ def save_bundle(bundle: Bundle, directory: Path) -> None:
     for stale in directory.glob(f"{_ENCODER}.*"):
         stale.unlink()
     bundle.user_encoder.save(directory, _ENCODER)
-    files = [_WEIGHTS, CATALOGUE, *(path.name for path in directory.glob(f"{_ENCODER}.*"))]
+    (directory / _NAMED).unlink(missing_ok=True)
+    if bundle.named is not None:
+        bundle.named.save(directory / _NAMED)
+    (directory / _RELEVANCE).unlink(missing_ok=True)
+    if bundle.relevance:
+        save_relevance(bundle.relevance, directory / _RELEVANCE)
+    optional = [name for name in (_NAMED, _RELEVANCE) if (directory / name).exists()]
+    encoder = (path.name for path in directory.glob(f"{_ENCODER}.*"))
+    files = [_WEIGHTS, CATALOGUE, *optional, *encoder]
     index = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -90,6 +114,7 @@ def save_bundle(bundle: Bundle, directory: Path) -> None:
         },
         "scale": asdict(bundle.scale),
         "split": asdict(bundle.split) if bundle.split else None,
+        "newest": bundle.newest,
         "files": {name: hash_file(directory / name) for name in files},
     }
     text = json.dumps(index, indent=2, sort_keys=True)
@@ -110,14 +135,19 @@ def load_bundle(directory: Path, device: torch.device = _CPU) -> Bundle:
     _check_files(directory, index["files"])
     try:
         scale, split = dict(index["scale"]), index.get("split")
+        catalogue = pl.read_parquet(directory / CATALOGUE, columns=[Columns.ITEM, Columns.TITLE])
+        named = directory / _NAMED if _NAMED in index["files"] else None
         return Bundle(
             learner=_learner(directory, index["learner"], device),
             learner_name=index["learner"]["name"],
-            catalogue=pl.read_parquet(directory / CATALOGUE, columns=[Columns.ITEM, Columns.TITLE]),
+            catalogue=catalogue,
             user_encoder=FeatureEncoder.load(directory, _ENCODER),
             scale=ValueScale.from_json(scale),
             dataset=index["dataset"],
             split=SplitFractions(**split) if split else None,
+            named=NamedFeatures.load(named, len(catalogue)) if named else None,
+            relevance=_relevance(directory, index["files"]),
+            newest=index.get("newest"),
             device=device,
         )
     except (
@@ -135,6 +165,10 @@ def load_bundle(directory: Path, device: torch.device = _CPU) -> Bundle:
             f"{type(error).__name__}: {error}",
             "files written by this version of metarec",
         ) from error
+
+
+def _relevance(directory: Path, files: Mapping[str, str]) -> ByMode:
+    return load_relevance(directory / _RELEVANCE) if _RELEVANCE in files else {}
 
 
 def _learner(directory: Path, described: Mapping[str, Any], device: torch.device) -> Learner:
@@ -171,7 +205,7 @@ def _read_index(path: Path) -> dict[str, Any]:
         )
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise _unusable(f"model bundle {path}", "JSON of something else", wanted)
-    if index.get("version") != FORMAT_VERSION:
+    if index.get("version") not in _ALSO_READABLE | {FORMAT_VERSION}:
         raise _foreign(f"model bundle {path}", f"format version {index.get('version')}")
     missing = sorted({"dataset", "learner", "scale", "files"} - set(index))
     if missing or not isinstance(index["files"], dict):

@@ -10,20 +10,31 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from metarec_core.config.recommend import RecommendConfig
 from metarec_core.episodes.types import IntArray
 from metarec_core.errors import ConfigError, ModelError
 from metarec_core.learners.modes import PERSONALISED, in_mode
 from metarec_core.ranking.lists import rank
 from metarec_core.ranking.request import Audience, ListSettings
+from metarec_core.ranking.similar import SimilarConfig
 from metarec_core.schema import RECOMMENDATIONS_SCHEMA, Columns, Feedback
 from metarec_core.serving.bundle import Bundle
-from metarec_core.serving.cells import Frame, as_text, column_names
+from metarec_core.serving.cells import Frame, as_text, cells, column_names
 from metarec_core.serving.features import read_features
 from metarec_core.serving.history import IGNORED_SCHEMA, read_histories
+from metarec_core.serving.neighbours import similar_items, similar_users
+from metarec_core.serving.plan import reason_detail
 
 logger = logging.getLogger(__name__)
 
 _TILE_USERS = 512
+_MOST_NEIGHBOURS = 1000
+
+_NIGHTLY = RecommendConfig()
+"""What reasons hold at night unless it is set otherwise."""
+
+RECOMMEND, SIMILAR_ITEMS, SIMILAR_USERS = "recommend", "similar_items", "similar_users"
+"""What a model can be asked for."""
 
 SERVED_SCHEMA = pl.Schema(
     {name: kind for name, kind in RECOMMENDATIONS_SCHEMA.items() if name != Columns.RUN_DATE}
@@ -77,8 +88,9 @@ class Recommender:
     ) -> Recommendations:
         """The best ``k`` unseen items of every user in ``frame``.
 
-        The same history gives the same list that the night publishes. One bad row is never an
-        error: it is left out, reported in ``ignored`` and logged.
+        The same history gives the same list that the night publishes where no rules and no
+        re-ranking were set: those are the night's. One bad row is never an error: it is left out,
+        reported in ``ignored`` and logged.
 
         Args:
             frame: One row an interaction (pandas or polars): ``user_id``, ``item_id``,
@@ -105,20 +117,84 @@ class Recommender:
             tile_users=_TILE_USERS,
             exclude=excluded,
             candidates=wanted,
+            relevance=self.bundle.relevance.get(mode),
+            detail=reason_detail(
+                self.bundle, deletions=_NIGHTLY.deletions, features=_NIGHTLY.features
+            ),
+            features=None if self.bundle.named is None else self.bundle.named.labels,
         )
         settings.check()
         learner = in_mode(self.bundle.learner, mode)
         self._check_columns(frame)
+        bundle = self.bundle
+        audience, unused = self._audience(frame)
+        lists = rank(learner, bundle.catalogue, audience, settings, device=bundle.device)
+        ignored = pl.concat([unused, unknown_excluded, unknown_wanted])
+        _log(ignored, len(frame))
+        return Recommendations(pl.concat(lists).select(SERVED_SCHEMA.names()), ignored)
+
+    def similar(self, task: str, frame: Frame, *, k: int = 10) -> pl.DataFrame:
+        """The nearest items of a frame's items, or the nearest users of its users.
+
+        Rows that cannot be used are left out, and logged.
+
+        Args:
+            task: ``similar_items``: columns other than ``item_id`` are left aside;
+                ``similar_users``: rows as for :meth:`recommend`, compared with one another.
+            frame: The rows (pandas or polars).
+            k: Most neighbours of each.
+
+        Returns:
+            ``SIMILAR_ITEMS_SCHEMA`` or ``SIMILAR_USERS_SCHEMA`` of
+            :mod:`metarec_core.serving.neighbours`; items in the order of the catalogue, users in
+            that of first appearance.
+
+        Raises:
+            ConfigError: If the task is unknown, or ``k`` is out of range or no whole number.
+            ModelError: If columns are missing or unknown, or the model cannot tell items apart.
+        """
+        number = _whole_number("k", k)
+        if task not in (SIMILAR_ITEMS, SIMILAR_USERS):
+            raise ConfigError(
+                "parameter task",
+                found=repr(task),
+                wanted=f"one of {RECOMMEND}, {SIMILAR_ITEMS}, {SIMILAR_USERS}",
+                next_step="correct it, or leave it out for lists",
+            )
+        if not 1 <= number <= _MOST_NEIGHBOURS:
+            raise ConfigError(
+                "parameter k",
+                found=str(number),
+                wanted=f"1 to {_MOST_NEIGHBOURS}",
+                next_step="ask for k=10, say",
+            )
+        config = SimilarConfig(k=number)
+        if task == SIMILAR_USERS:
+            self._check_columns(frame)
+            audience, ignored = self._audience(frame)
+            _log(ignored, len(frame))
+            return similar_users(self.bundle, audience, config=config)
+        if Columns.ITEM not in column_names(frame):
+            raise ModelError(
+                f"columns of the request to the model of {self.bundle.dataset}",
+                found=f"no column {Columns.ITEM!r}",
+                wanted=f"{Columns.ITEM}: the items whose like are sought",
+                next_step=f"give a frame with a column {Columns.ITEM}",
+            )
+        items, unknown = self._items("item_id", as_text(cells(frame, Columns.ITEM)).drop_nulls())
+        _log(unknown, len(frame))
+        assert items is not None
+        return similar_items(self.bundle, items, config)
+
+    def _audience(self, frame: Frame) -> tuple[Audience, pl.DataFrame]:
+        """A frame's users, and what of its rows and cells was not used."""
         bundle = self.bundle
         histories = read_histories(frame, bundle.catalogue, bundle.scale)
         features = read_features(
             frame, histories.user_of_row, histories.user_ids, bundle.user_encoder
         )
         audience = Audience(histories.user_ids, histories.matrix, features.encoded)
-        lists = rank(learner, bundle.catalogue, audience, settings, device=bundle.device)
-        ignored = pl.concat([histories.ignored, features.ignored, unknown_excluded, unknown_wanted])
-        _log(ignored, len(frame))
-        return Recommendations(pl.concat(lists).select(SERVED_SCHEMA.names()), ignored)
+        return audience, pl.concat([histories.ignored, features.ignored])
 
     def _items(
         self, name: str, ids: Iterable[object] | None

@@ -13,6 +13,7 @@ from mlflow.types.schema import AnyType, Array, Object, Property
 from metarec_core.learners.modes import PERSONALISED
 from metarec_core.schema import Columns
 from metarec_core.serving.bundle import Bundle
+from metarec_core.serving.recommender import RECOMMEND
 
 SERVING_DISTRIBUTIONS = (
     "mlflow",
@@ -49,12 +50,12 @@ def signature(bundle: Bundle) -> ModelSignature:
 
     MLflow drops columns that a signature does not name, and refuses integers where it says
     string and ``int64`` where it says double. So every column has the type Any (checked by the
-    model itself), the user features of the bundle are named, and only ``user_id`` is required.
+    model itself), the user features of the bundle are named, and none is required: which ones are
+    needed depends on the task, and the model says so itself.
     """
-    optional = [Columns.ITEM, Columns.RATING, *user_columns(bundle)]
+    names = [Columns.USER, Columns.ITEM, Columns.RATING, *user_columns(bundle)]
     inputs: list[ColSpec | TensorSpec] = [
-        ColSpec(AnyType(), Columns.USER),
-        *(ColSpec(AnyType(), name, required=False) for name in optional),
+        ColSpec(AnyType(), name, required=False) for name in names
     ]
     params = [
         ParamSpec("k", DataType.long, DEFAULT_K),
@@ -62,6 +63,7 @@ def signature(bundle: Bundle) -> ModelSignature:
         ParamSpec("candidates", DataType.string, [], (-1,)),
         ParamSpec("reasons", DataType.long, DEFAULT_REASONS),
         ParamSpec("mode", DataType.string, PERSONALISED),
+        ParamSpec("task", DataType.string, RECOMMEND),
     ]
     return ModelSignature(Schema(inputs), _outputs(), ParamSchema(params))
 
@@ -86,8 +88,10 @@ def _outputs() -> Schema:
             Property("kind", DataType.string),
             Property("item_id", DataType.string, required=False),
             Property("title", DataType.string, required=False),
+            Property("feature", DataType.string, required=False),
             Property("value", DataType.double, required=False),
             Property("share", DataType.double),
+            Property("rank", DataType.integer, required=False),
         ]
     )
     return Schema(
@@ -99,9 +103,11 @@ def _outputs() -> Schema:
             ColSpec(DataType.double, Columns.SCORE),
             ColSpec(DataType.double, Columns.RATING, required=False),
             ColSpec(DataType.double, Columns.SD, required=False),
+            ColSpec(DataType.double, Columns.P_RELEVANT, required=False),
             ColSpec(DataType.string, Columns.SEGMENT),
             ColSpec(DataType.integer, Columns.SUPPORT_SIZE),
             ColSpec(Array(reason), Columns.REASONS),
+            ColSpec(Array(DataType.string), Columns.RULE_FLAGS),
             ColSpec(DataType.string, "ignored", required=False),
         ]
     )

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from flows.services.health import call
+from metarec_core.storage import hash_files
 
 QUICK = [
     "training.threads=1",
@@ -44,6 +45,7 @@ def test_help_names_every_command(metarec, tmp_path: Path) -> None:
         "transfer",
         "tune",
         "show",
+        "similar",
         "status",
         "data",
         "config",
@@ -75,6 +77,9 @@ def test_config_prints_a_file_that_config_takes(metarec, tmp_path: Path) -> None
         (["tune", "--metric", "luck"], 2, "tune.metric"),
         (["transfer", "--fractions", "0,1"], 2, "transfer.fractions"),
         (["show", "1"], 3, "metarec demo"),
+        (["similar"], 2, "neither an item nor a user"),
+        (["similar", "1", "--user", "1"], 2, "both an item and a user"),
+        (["similar", "1", "--set", "similar.k=0"], 2, "greater than or equal to 1"),
         (["status"], 5, "metarec demo"),
         (["data", "fetch", "ml-100"], 3, "did you mean 'ml-100k'"),
         (["data", "fetch", "ml-latest-small"], 3, "dataset.path"),
@@ -160,7 +165,7 @@ class Uninterrupted:
 
     words: list[str]
     status: dict[str, Any]
-    lists: bytes
+    lists: dict[str, str]
     champion: str
 
     @property
@@ -174,7 +179,8 @@ def uninterrupted(
 ) -> Uninterrupted:
     root = tmp_path_factory.mktemp("uninterrupted")
     dataset = make_own_dataset(root / "shop")
-    words = ["run", "--json", "--date", "2026-03-02", *settings(dataset)]
+    shards = ["--set", "recommend.shard_users=20"]
+    words = ["run", "--json", "--date", "2026-03-02", *settings(dataset), *shards]
     done = metarec.run(root / "home", *words)
     assert done.returncode == 0, done.stderr[-2000:]
     lists = published(root / "home")
@@ -198,7 +204,7 @@ def test_a_night_killed_in_training_resumes_it_and_publishes_the_same_bytes(
     resumed = metarec.run(home, *uninterrupted.words)
     assert resumed.returncode == 0, resumed.stderr[-2000:]
     status = json.loads(resumed.stdout)
-    assert built(status) == ["train", "gate", "recommend"]
+    assert built(status) == ["train", "gate", "diversity", "recommend", "appraise"]
     epochs = training_epochs(home, status)
     assert epochs[-1] == 12
     assert epochs[0] > 1, "training began anew"
@@ -209,7 +215,12 @@ def test_a_night_killed_in_training_resumes_it_and_publishes_the_same_bytes(
     assert shown.returncode == 0
     assert "Article" in shown.stdout
     as_json = json.loads(metarec.run(home, "show", "c219", "--json").stdout)
-    assert len(as_json) == 10
+    assert len(as_json["list"]) == 10
+    assert as_json["missing"] == []
+    assert "What you like, and how sure the model is" in shown.stdout
+    assert "cosine" in metarec.run(home, "similar", "Article 3").stdout
+    users = json.loads(metarec.run(home, "similar", "--user", "c1", "--json").stdout)
+    assert [row["rank"] for row in users] == [*range(1, 11)]
     assert last_run(metarec, home) == status
     # What became of the killed run does not change with the one after it.
     assert last_run(metarec, home, interrupted["run_id"])["state"] == "interrupted"
@@ -249,6 +260,30 @@ def test_a_night_killed_after_a_stage_repeats_none_and_publishes_the_same_bytes(
     assert champion(home) == uninterrupted.champion
 
 
+@pytest.mark.slow
+@pytest.mark.e2e
+@pytest.mark.timeout(600)
+def test_a_night_killed_between_shards_keeps_them_and_publishes_the_same_bytes(
+    metarec, tmp_path: Path, uninterrupted: Uninterrupted
+) -> None:
+    home = tmp_path / "home"
+    process = metarec.start(home, *uninterrupted.words)
+    kill_once(process, home, "lake/recommend/.*.scratch/shards/shard-00002.json")
+    assert published(home) is None
+    (scratch,) = (home / "lake" / "recommend").glob(".*.scratch")
+    whole = sorted(scratch.glob("shards/*.json"))
+    assert 3 <= len(whole) < 11, "it was killed too late"
+
+    resumed = metarec.run(home, *uninterrupted.words)
+    assert resumed.returncode == 0, resumed.stderr[-2000:]
+    # There is a champion by now, so that the verdict has another subject.
+    assert built(json.loads(resumed.stdout)) == ["gate", "diversity", "recommend", "appraise"]
+    assert resumed.stderr.count(" found, ") == len(whole)
+    assert resumed.stderr.count(" written, ") == 11 - len(whole)
+    assert published(home) == uninterrupted.lists
+    assert not scratch.exists()
+
+
 def kill_once(process: subprocess.Popen[bytes], home: Path, pattern: str) -> None:
     """SIGKILL to the process, and to the server it started, as soon as a file is there."""
     deadline = time.monotonic() + 240
@@ -260,13 +295,13 @@ def kill_once(process: subprocess.Popen[bytes], home: Path, pattern: str) -> Non
     process.wait()
 
 
-def published(home: Path) -> bytes | None:
-    """Bytes of the newest lists; None where there is nothing for a reader, not even a part."""
+def published(home: Path) -> dict[str, str] | None:
+    """Hashes of the newest lists; None where there is nothing for a reader, not even a part."""
     latest = home / "lists" / "latest"
     if not latest.is_symlink():
         return None
     assert (latest / "manifest.json").is_file()
-    return (latest / "recommendations.parquet").read_bytes()
+    return hash_files(latest / "recommendations.parquet")
 
 
 def champion(home: Path) -> str | None:

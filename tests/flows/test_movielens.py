@@ -10,6 +10,7 @@ from metarec_core.config import load_config
 from metarec_core.home import Home
 from metarec_core.reporting.status import load_status
 from metarec_core.schema import RECOMMENDATIONS_SCHEMA
+from metarec_core.storage import hash_files
 from tasks.tracking import champion, open_store
 
 MONDAY = date(2026, 3, 2)
@@ -22,7 +23,9 @@ STAGES = [
     "episodes",
     "train",
     "gate",
+    "diversity",
     "recommend",
+    "appraise",
 ]
 
 
@@ -94,7 +97,7 @@ def test_homes_and_threads_of_cleaning_do_not_change_a_byte(
     Products of matrices round by how many threads share them, so that threads of training belong
     to what a training is known by, and one of another number is not taken over.
     """
-    left: dict[str, tuple[list[bytes], bytes]] = {}
+    left: dict[str, tuple[list[bytes], dict[str, str]]] = {}
     keys: dict[str, str] = {}
     for name, training, cleaning in (("two", 2, 2), ("two-again", 2, 1), ("one", 1, 1)):
         home = tmp_path / name
@@ -111,7 +114,7 @@ def test_homes_and_threads_of_cleaning_do_not_change_a_byte(
         (trained,) = (home / "lake" / "train").glob("*/manifest.json")
         weights = [path.read_bytes() for path in sorted(trained.parent.rglob("*.safetensors"))]
         assert weights
-        left[name] = weights, (home / "lists" / "latest" / "recommendations.parquet").read_bytes()
+        left[name] = weights, hash_files(home / "lists" / "latest" / "recommendations.parquet")
         keys[name] = trained.parent.name
     assert left["two"] == left["two-again"]
     assert keys["two"] == keys["two-again"] != keys["one"]

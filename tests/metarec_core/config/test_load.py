@@ -79,3 +79,11 @@ def test_the_described_tree_is_the_tree(tmp_path: Path) -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Config().seed = 3  # type: ignore[misc]
+
+
+def test_an_address_in_the_place_of_its_variable_is_not_repeated() -> None:
+    address = "postgresql://me:hunter2@host/db"
+    with pytest.raises(ConfigError, match="url_variable") as caught:
+        load_config(None, [f"recommend.sinks.database.url_variable={address}"])
+    assert "://***@host/db" in str(caught.value)
+    assert "hunter2" not in str(caught.value)

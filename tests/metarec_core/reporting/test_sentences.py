@@ -1,9 +1,9 @@
-import polars as pl
 import pytest
 
 from metarec_core.episodes.types import ValueScale
-from metarec_core.reporting.sentences import list_lines, readable_title, sentence
-from metarec_core.schema import REASON_TYPE, Feedback
+from metarec_core.reporting.sentences import same_for_all, sentence
+from metarec_core.reporting.words import readable_title
+from metarec_core.schema import Feedback
 
 STARS = ValueScale(Feedback.EXPLICIT, 1.0, 5.0, 4.0)
 EVENTS = ValueScale(Feedback.IMPLICIT, 0.0, 100.0, 1.0)
@@ -178,6 +178,47 @@ HISTORY = [
             "Many people like it; your ratings had no influence.",
         ),
         ([], STARS, "This model gives no reasons."),
+        (
+            [*HISTORY, share("beyond", 2.0), share("deletion", 0.5, "Alien, The (1979)", 3.0)],
+            STARS,
+            (
+                "Because you rated The Alien (1979) only 3 and Star Wars (1977) 5; many people "
+                "like it too. Part of this was found by asking a network again without them."
+            ),
+        ),
+        (
+            [*HISTORY, share("beyond", 2.0), share("deletion", 0.1, "Alien, The (1979)", 3.0)],
+            STARS,
+            (
+                "Because you rated Star Wars (1977) 5 and The Alien (1979) only 3; "
+                "many people like it too."
+            ),
+        ),
+        (
+            [
+                share("item", 0.5),
+                share("prior", 0.0),
+                share("support", 0.0, "Alien", 3.0),
+                share("beyond", 2.0),
+                share("deletion", -0.3, "Alien", 3.0),
+            ],
+            STARS,
+            (
+                "Many people like it; against it: your 3 for Alien. Part of this was found by "
+                "asking a network again without them."
+            ),
+        ),
+        (
+            [
+                share("item", 0.5),
+                share("prior", 0.0),
+                share("support", 0.0, "Alien", 3.0),
+                share("beyond", 2.0),
+                share("deletion", 0.0, "Alien", 3.0),
+            ],
+            STARS,
+            "Many people like it; your ratings had no influence.",
+        ),
     ],
 )
 def test_a_sentence_says_what_the_shares_say(
@@ -186,47 +227,12 @@ def test_a_sentence_says_what_the_shares_say(
     assert sentence(reasons, scale) == expected
 
 
-def rows(*entries: tuple[list[dict], float | None]) -> pl.DataFrame:
-    n = len(entries)
-    return pl.DataFrame(
-        {
-            "user_id": ["7"] * n,
-            "rank": list(range(1, n + 1)),
-            "item_id": [f"i{place}" for place in range(n)],
-            "title": ["Usual Suspects, The (1995)"] * n,
-            "score": [1.23456] * n,
-            "rating": [rating for _, rating in entries],
-            "sd": [None if rating is None else 0.94 for _, rating in entries],
-            "support_size": [2] * n,
-            "reasons": pl.Series([reasons for reasons, _ in entries], dtype=pl.List(REASON_TYPE)),
-        }
-    )
-
-
-def test_lines_name_title_figures_and_reason() -> None:
-    other = [*HISTORY[:2], share("rest", 0.9)]
-    assert list_lines(rows((HISTORY, 4.62), (other, None)).reverse(), STARS) == [
-        "User 7 (2 ratings known)",
-        "1. The Usual Suspects (1995)",
-        "   predicted rating 4.6 ± 0.9 (predictive sd), list score 1.235",
-        (
-            "   Because you rated Star Wars (1977) 5 and The Alien (1979) only 3; "
-            "many people like it too."
-        ),
-        "2. The Usual Suspects (1995)",
-        "   list score 1.235",
-        "   Because of your ratings taken together; many people like it too.",
-    ]
-
-
 def test_shares_that_move_every_entry_alike_are_no_reason() -> None:
-    lines = list_lines(rows((HISTORY, 4.0), ([share("item", 0.2), *HISTORY[1:]], 4.0)), STARS)
-    assert lines[3] == lines[6] == "   Many people like it; your ratings moved every entry alike."
-
-
-def test_a_forecast_is_shown_on_the_scale() -> None:
-    assert "predicted rating 5.0 " in list_lines(rows((HISTORY, 5.63)), STARS)[2]
-
-
-def test_no_rows_no_lines() -> None:
-    assert list_lines(rows(), STARS) == []
+    other = [share("item", 0.2), *HISTORY[1:]]
+    assert same_for_all([HISTORY, other])
+    assert not same_for_all([HISTORY, [*other, share("rest", 0.1)]])
+    assert not same_for_all([HISTORY])
+    # What stands beside the sum moves nothing.
+    assert same_for_all([HISTORY, [*other, share("feature", 0.1), share("deletion", 3.0, "Alien")]])
+    said = sentence(HISTORY, STARS, personal=False)
+    assert said == "Many people like it; your ratings moved every entry alike."

@@ -7,12 +7,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 from safetensors.torch import load_file, save_file
 
+from metarec_core.calibration.curves import Affine
+from metarec_core.calibration.relevance import Basis, RelevanceCalibration
+from metarec_core.calibration.sizes import KNOTS
 from metarec_core.episodes.split import SplitFractions
 from metarec_core.errors import ModelError
+from metarec_core.features.named import NamedFeatures
+from metarec_core.features.spec import FeatureSpec
 from metarec_core.learners.registry import LEARNERS
+from metarec_core.schema import FeatureKind
 from metarec_core.serving.bundle import Bundle, load_bundle, save_bundle
 from metarec_core.serving.recommender import Recommender
 from metarec_core.storage import hash_file
@@ -49,6 +56,19 @@ def test_the_same_model_gives_the_same_bytes(
     second = {path.name: path.read_bytes() for path in (tmp_path / "second").iterdir()}
     assert first == second
     assert {"bundle.json", "weights.safetensors", "catalogue.parquet"} < set(first)
+
+
+def test_named_features_travel_with_it(bundles: dict[str, Bundle], tmp_path: Path, world) -> None:
+    spec = {"genres": FeatureSpec(column="g", kind=FeatureKind.MULTI)}
+    genres = pl.DataFrame({"genres": [["War"]] * len(world.catalogue)})
+    named = NamedFeatures.of(genres, spec, ["genres=War"])
+    save_bundle(replace(bundles["bias"], named=named), tmp_path)
+    loaded = load_bundle(tmp_path)
+    assert loaded.named is not None
+    assert loaded.named.frame.equals(named.frame)
+    save_bundle(bundles["bias"], tmp_path)
+    assert load_bundle(tmp_path).named is None
+    assert not list(tmp_path.glob("named*"))
 
 
 def test_an_older_bundle_is_replaced(
@@ -130,6 +150,69 @@ def test_the_split_of_training_is_kept_and_may_be_unknown(
     del index["split"]
     (tmp_path / "bundle.json").write_text(json.dumps(index))
     assert load_bundle(tmp_path).split is None
+
+
+@pytest.fixture
+def calibrated(bundles: dict[str, Bundle], tmp_path: Path) -> Path:
+    made = RelevanceCalibration(
+        basis=Basis.VALUE,
+        threshold=3.5,
+        low=0.5,
+        high=5.5,
+        curve=Affine(shift=(0.1,) * len(KNOTS), slope=(1 / 3,) * len(KNOTS)),
+        users=94,
+        pairs=50_000,
+        ece=0.0123456789012345,
+    )
+    bundle = replace(bundles["bias"], relevance={"personalised": made}, newest=1_700_000_000)
+    save_bundle(bundle, tmp_path / "calibrated")
+    return tmp_path / "calibrated"
+
+
+def test_calibration_comes_back_to_the_last_bit(calibrated: Path, tmp_path: Path) -> None:
+    loaded = load_bundle(calibrated)
+    assert loaded.newest == 1_700_000_000
+    assert loaded.relevance["personalised"].curve.slope[0] == 1 / 3
+    assert loaded.relevance["personalised"].ece == 0.0123456789012345
+    save_bundle(loaded, tmp_path / "again")
+    names = {path.name for path in calibrated.iterdir()}
+    assert "relevance.json" in names
+    for name in names:
+        assert (calibrated / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_a_bundle_without_calibration_replaces_one_that_has_it(
+    calibrated: Path, bundles: dict[str, Bundle]
+) -> None:
+    save_bundle(bundles["bias"], calibrated)
+    assert not (calibrated / "relevance.json").exists()
+    assert load_bundle(calibrated).relevance == {}
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_text("{}")])
+def test_calibration_that_is_missing_or_changed_is_named(
+    calibrated: Path, harm: Callable[[Path], None]
+) -> None:
+    harm(calibrated / "relevance.json")
+    with pytest.raises(ModelError, match=r"relevance\.json"):
+        load_bundle(calibrated)
+
+
+def test_calibration_of_another_form_is_refused(calibrated: Path) -> None:
+    path = calibrated / "relevance.json"
+    path.write_text(path.read_text().replace('"affine"', '"quadratic"'))
+    files = json.loads((calibrated / "bundle.json").read_text())["files"]
+    edited(calibrated, files=files | {path.name: hash_file(path)})
+    with pytest.raises(ModelError, match="quadratic"):
+        load_bundle(calibrated)
+
+
+def test_a_bundle_of_the_format_before_calibration_still_loads(saved: Path) -> None:
+    index = json.loads((saved / "bundle.json").read_text())
+    del index["newest"]
+    (saved / "bundle.json").write_text(json.dumps(index | {"version": 2}))
+    loaded = load_bundle(saved)
+    assert (loaded.relevance, loaded.newest) == ({}, None)
 
 
 def test_an_index_without_its_parts_is_refused(saved: Path) -> None:

@@ -17,7 +17,7 @@ from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.scoring_server import predictions_to_json
 
 from metarec_core.config import Config
-from metarec_core.errors import ConfigError
+from metarec_core.errors import ConfigError, ModelError
 from tasks.tracking import (
     ChampionRef,
     TrackingStore,
@@ -75,9 +75,11 @@ def test_rows_are_ranked_and_explained(model: PyFuncModel) -> None:
         "score",
         "rating",
         "sd",
+        "p_relevant",
         "segment",
         "support_size",
         "reasons",
+        "rule_flags",
         "ignored",
     ]
     assert answer["user_id"].tolist() == ["x"] * 10 + ["y"] * 10
@@ -135,6 +137,23 @@ def test_parameters_shape_the_lists(model: PyFuncModel) -> None:
         model.predict(frame, {"k": 0})
 
 
+def test_similar_items_and_users_are_other_tasks(
+    model: PyFuncModel, registered: dict[str, ChampionRef]
+) -> None:
+    items = pd.DataFrame({"item_id": ["3", "4", "no such"]})
+    with pytest.raises(ModelError, match="neither vectors nor named features"):
+        load(registered["popularity"]).predict(items, {"task": "similar_items"})
+    users = ratings(("x", "3", 5.0), ("x", "4", 1.0), ("y", "5", 2.0), ("z", "3", 4.0))
+    found = model.predict(users, {"task": "similar_users", "k": 2})
+    assert list(found.columns) == ["user_id", "rank", "similar_user_id", "similarity"]
+    assert found["user_id"].tolist() == ["x", "x", "y", "y", "z", "z"]
+    assert (found["user_id"] != found["similar_user_id"]).all()
+    with pytest.raises(ConfigError, match="parameter task"):
+        model.predict(users, {"task": "dance"})
+    with pytest.raises(ModelError, match="no column 'user_id'"):
+        model.predict(items, {})
+
+
 def test_what_cannot_be_used_is_reported(model: PyFuncModel) -> None:
     answer = model.predict(ratings(("x", "3", 5.0), ("x", "none such", 4.0), ("y", "4", 4.0)))
     notes = answer.groupby("user_id")["ignored"].first()
@@ -166,7 +185,7 @@ def test_the_signature_names_columns_and_parameters(registered: dict[str, Champi
     info = get_model_info(registered["bias"].uri)
     inputs = {column.name: column.required for column in info.signature.inputs}
     assert inputs == {
-        "user_id": True,
+        "user_id": False,
         "item_id": False,
         "rating": False,
         "age": False,
@@ -179,6 +198,7 @@ def test_the_signature_names_columns_and_parameters(registered: dict[str, Champi
         "candidates": [],
         "reasons": 3,
         "mode": "personalised",
+        "task": "recommend",
     }
     assert info.saved_input_example_info is not None
 
