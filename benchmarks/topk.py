@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 CHECKED_USERS = 1000
@@ -179,9 +180,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, default=None, help="folder of ML-1M")
     parser.add_argument("--quick", action="store_true", help="a small case, for a trial run")
     given = parser.parse_args(arguments)
-    # Before anything that starts threads is imported.
+    # Before peers are imported; NumPy's own threads are limited where they have started already.
     for name in _THREADS:
         os.environ[name] = str(given.threads)
+    with threadpool_limits(given.threads):
+        run(given)
+
+
+def run(given: argparse.Namespace) -> None:
+    """The cases, one after the other."""
     import torch
 
     from benchmarks import factors

@@ -6,13 +6,19 @@ import os
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from metarec_core.schema import Columns
+
 ROW_GROUP = 1 << 16
 """Rows of a row group: what a writer holds in memory, and what a reader may skip as a whole."""
+
+_SOUGHT_BY = (Columns.RUN_DATE, Columns.USER, Columns.ITEM, Columns.RANK)
+"""Columns by which readers skip row groups."""
 
 
 def write_stream(path: Path, tables: Iterable[pa.Table | pl.DataFrame]) -> int:
@@ -31,13 +37,37 @@ def write_stream(path: Path, tables: Iterable[pa.Table | pl.DataFrame]) -> int:
     rows = 0
     groups = _row_groups(tables)
     first = next(groups)
-    with pq.ParquetWriter(path, first.schema, compression="zstd", compression_level=1) as writer:
+    # Figures hardly repeat: a dictionary of them takes time and room.
+    words = [path for path, kind in _leaves(first.schema) if _is_text(kind)]
+    options: dict[str, Any] = {
+        "compression": "zstd",
+        "compression_level": 1,
+        "use_dictionary": words,
+        "write_statistics": [name for name in first.schema.names if name in _SOUGHT_BY],
+    }
+    with pq.ParquetWriter(path, first.schema, **options) as writer:
         for group in chain([first], groups):
             writer.write_table(group, row_group_size=ROW_GROUP)
             rows += len(group)
     with path.open("rb") as written:
         os.fsync(written.fileno())
     return rows
+
+
+def _leaves(fields: Iterable[pa.Field], above: str = "") -> Iterator[tuple[str, pa.DataType]]:
+    """Columns as Parquet names them, and what they hold."""
+    for field in fields:
+        path, kind = f"{above}{field.name}", field.type
+        while pa.types.is_list(kind) or pa.types.is_large_list(kind):
+            path, kind = f"{path}.list.element", kind.value_type
+        if pa.types.is_struct(kind):
+            yield from _leaves(kind.fields, f"{path}.")
+        else:
+            yield path, kind
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _row_groups(tables: Iterable[pa.Table | pl.DataFrame]) -> Iterator[pa.Table]:
