@@ -18,7 +18,7 @@ from tasks.episodes import sample_episodes
 from tasks.gate import champion_of_dataset, gate, reigning_champion
 from tasks.ingest import ingest
 from tasks.night import Night, night
-from tasks.recommend import recommend_users
+from tasks.recommend import declared_rules, recommend_users
 from tasks.summary import reported
 from tasks.tracking import ChampionRef
 from tasks.train import meta_train
@@ -36,6 +36,7 @@ def nightly(config: Config = DEFAULTS, run_date: date | None = None) -> RunStatu
         run_date: The night's date; empty: the date for which the run was scheduled.
     """
     with night("nightly", config, run_date) as run, reported(run):
+        declared_rules(run)
         data = prepare(run)
         trained = meta_train(run, data.raw, data.features, data.episodes)
         champion = gate(run, data.cleaned, data.features, data.episodes, trained)

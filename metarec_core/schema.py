@@ -113,7 +113,8 @@ RECOMMENDATIONS_SCHEMA = pl.Schema(
 )
 """Published lists. ``score`` is what ranks an entry before rules and diversity have their say;
 ``rating`` is the predicted value of the interaction and ``sd`` its *predictive* standard deviation
-(noise included), both null for learners that predict none; ``p_relevant`` the calibrated
+(noise included); of learners that predict no value ``rating`` is null and ``sd`` is that of the
+*score* under the preference, null where that is not known; ``p_relevant`` the calibrated
 probability that the user would find it relevant, null where that cannot be known; ``rule_flags``
 says which rules and re-ranking put the entry where it stands, and on the last entry of a list
 shorter than asked why it is short."""

@@ -36,6 +36,16 @@ from tasks.stage import COMPUTED, stage
 from tasks.tracking import ChampionRef, download_bundle
 
 
+def declared_rules(night: Night) -> Rules | None:
+    """The rules document that is set; also asked before anything is trained.
+
+    Raises:
+        ConfigError: If it or its table cannot be read or holds what is no rule.
+    """
+    path = night.config.recommend.rules
+    return load_rules(path) if path else None
+
+
 @task(name="recommend", **COMPUTED)
 def recommend_users(
     night: Night,
@@ -54,7 +64,7 @@ def recommend_users(
             published.
     """
     recommend = night.config.recommend
-    rules = load_rules(recommend.rules) if recommend.rules else None
+    rules = declared_rules(night)
     diversity = chosen_diversity(study)
     settings = {
         "k": recommend.k,

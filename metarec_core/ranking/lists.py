@@ -13,7 +13,13 @@ from torch import Tensor
 
 from metarec_core.episodes.types import IntArray
 from metarec_core.errors import ModelError
-from metarec_core.learners.base import FactorPredictor, Learner, LinearPredictor, Predictor
+from metarec_core.learners.base import (
+    FactorPredictor,
+    Learner,
+    LinearPredictor,
+    Predictor,
+    UncertainScores,
+)
 from metarec_core.ranking.assembly import Adapted, Lists, assemble_lists
 from metarec_core.ranking.blocks import Block, blocks
 from metarec_core.ranking.entries import Entries
@@ -193,7 +199,8 @@ class _Ranker:
         mean, variance = block.predictor.mean_var(items)
         means = on_grid(mean[:n_users].double()).cpu().numpy()
         variances = variance[:n_users].double()
-        sds = on_grid(variances.sqrt()).cpu().numpy()
+        unsure = self._unsure_of(block.predictor, items)[:n_users] if _all_nan(mean) else variances
+        sds = on_grid(unsure.sqrt()).cpu().numpy()
         scores = lists.scores
         if settings.explained and isinstance(block.predictor, LinearPredictor):
             pool = None
@@ -221,10 +228,17 @@ class _Ranker:
                 support_sizes=block.support.sizes[:n_users].cpu().numpy(),
             )
         entries.items[rows], entries.scores[rows] = lists.items, scores
-        entries.means[rows], entries.sds[rows] = means, sds
+        entries.means[rows], entries.sds[rows] = means, np.where(sds > 0.0, sds, np.nan)
         if lists.ordered:
             # Shares are rounded one by one: their sums may order what the scores left close.
             entries.order[rows] = np.lexsort((lists.items, -scores), axis=1)
+
+    def _unsure_of(self, predictor: Predictor, items: Tensor) -> Tensor:
+        """Variance of list scores under the preference, ``[B, K]``; NaN where it is not known."""
+        if isinstance(predictor, UncertainScores):
+            joint = predictor.score_covariance(items).double()
+            return joint.diagonal(dim1=1, dim2=2).clamp_min(0.0)
+        return torch.full(items.shape, torch.nan, dtype=torch.float64, device=items.device)
 
     def _asked(self, items: IntArray, n_rows: int, filler: int = 0) -> Tensor:
         """``[B, K]`` of a block: rows without a user, and places without an item, hold filler."""
@@ -261,6 +275,10 @@ class _Ranker:
                 Columns.RULE_FLAGS: entries.flags_at(rows, ranks),
             }
         ).cast(RECOMMENDATIONS_SCHEMA)
+
+
+def _all_nan(values: Tensor) -> bool:
+    return bool(values.isnan().all())
 
 
 def segments(sizes: npt.NDArray[np.integer]) -> pl.Series:

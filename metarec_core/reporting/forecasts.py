@@ -14,6 +14,10 @@ from metarec_core.schema import Columns, Feedback
 def figures(entry: Mapping[str, Any], scale: ValueScale) -> str:
     """What is forecast of an entry, how sure that is, and its list score: one sentence."""
     score = f"list score {entry[Columns.SCORE]:.3f}"
+    if entry[Columns.RATING] is None and entry[Columns.SD] is not None:
+        reach = NORMAL_95 * entry[Columns.SD]
+        low, high = entry[Columns.SCORE] - reach, entry[Columns.SCORE] + reach
+        score += f", nine times in ten between {low:.1f} and {high:.1f} as far as you are known"
     parts = [forecast(entry, scale), chance(entry, scale), score]
     return capital("; ".join(filter(None, parts))) + "."
 

@@ -237,6 +237,90 @@ def test_recommend_only_publishes_for_another_day_and_trains_nothing(world: Worl
     assert (world.home.lists / "latest").readlink().name == f"run_date={TUESDAY}"
 
 
+RULES = """
+table: rules.csv
+categories: kinds
+caps: {toys: 2}
+quotas: {books: 1}
+"""
+RULES_TABLE = """rule,item_id,user_id,segment,position
+deny,a0,,,
+pin,a9,,5-9,1
+deny,a9,c1,,
+"""
+
+
+def write_rules(directory: Path, table: str = RULES_TABLE) -> str:
+    directory.joinpath("rules.yaml").write_text(RULES)
+    directory.joinpath("rules.csv").write_text(table)
+    return f"recommend.rules={directory / 'rules.yaml'}"
+
+
+def test_lists_obey_rules_and_the_preset_and_the_report_shows_what_they_cost(
+    world: World, tmp_path: Path
+) -> None:
+    day = date(2026, 3, 4)
+    status = world.night(
+        write_rules(tmp_path),
+        "recommend.diversity.method=mmr",
+        "recommend.diversity.preset=gentle",
+        day=day,
+        flow="recommend",
+    )
+    lists = pl.read_parquet(Path(str(status.paths.lists)), hive_partitioning=False)
+    kinds = world.dataset.read("items").select(item_id="article", kinds="kinds")
+    held = (
+        lists.join(kinds, on="item_id")
+        .group_by("user_id")
+        .agg(toys=(pl.col("kinds") == "toys").sum(), books=(pl.col("kinds") == "books").sum())
+    )
+    assert held["toys"].max() == 2
+    flags = dict(lists.group_by("user_id").agg(pl.col("rule_flags").explode()).iter_rows())
+    for user, _, books in held.iter_rows():
+        assert books >= 1 or any(flag.startswith("quota unmet: books") for flag in flags[user])
+    assert "a0" not in set(lists["item_id"])
+    pinned = lists.filter(pl.col("rule_flags").list.contains("pinned"))
+    assert set(pinned["item_id"]) <= {"a9"}
+    assert set(pinned["rank"]) <= {1}
+    report = Path(str(status.paths.report)).read_text(encoding="utf-8")
+    for part in ("Accuracy and diversity", "The lists of the night", "Reasons"):
+        assert part in report
+    (made,) = [
+        manifest
+        for manifest in map(read_manifest, (world.home.lake / "diversity").iterdir())
+        if manifest.facts["chosen"]["method"] == "mmr"
+    ]
+    frontier = pl.read_parquet(world.home.lake / "diversity" / made.key / "frontier.parquet")
+    assert {"none", "mmr", "dpp", "xquad", "calibrated"} <= set(frontier["method"])
+    ndcg = {
+        (method, strength): value
+        for method, strength, metric, value in frontier.iter_rows()
+        if metric == "ndcg_at_10"
+    }
+    chosen = made.facts["chosen"]["strength"]
+    assert ndcg["mmr", chosen] >= 0.99 * ndcg["none", 0.0]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("rule,item_id,position\ndeny,a1,\npin,a1,1\n", "a1"),
+        ("rule,item_id,position\npin,a1,99\n", "99"),
+        ("rule,item_id\nallow,nothing\n", "open"),
+    ],
+)
+def test_rules_that_cannot_be_kept_stop_the_night_before_anything_is_published(
+    world: World, tmp_path: Path, table: str, said: str
+) -> None:
+    from metarec_core.errors import ConfigError
+
+    before = world.served()
+    with pytest.raises(ConfigError, match=said):
+        world.night(write_rules(tmp_path, table), day=date(2026, 3, 5), flow="recommend")
+    assert world.served() == before
+    assert load_status(world.home).state == "failed"
+
+
 @pytest.mark.slow
 def test_train_only_leaves_the_lists_alone(world: World) -> None:
     before = world.served()["lists"]

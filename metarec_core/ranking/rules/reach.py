@@ -103,6 +103,8 @@ def remarks(
     """
     live, rows = unexpired(table, run_date), in_force(table, run_date)
     over = table.join(live.select(RuleColumns.ROW), on=RuleColumns.ROW, how="anti")
+    # An item whose windows are all over stays closed: that row has an effect.
+    over = over.filter(_KIND != RuleKind.AVAILABLE)
     unknown = live.filter(_ITEM.is_null())
     if len(unknown) and rules.document.unknown_items == "error":
         raise ConfigError(

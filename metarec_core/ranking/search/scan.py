@@ -13,7 +13,18 @@ from numba import njit
 from metarec_core.ranking.search.candidates import thin
 
 GROUP = 64
-"""Items that are compared with a threshold at once, and that share one bound of the error."""
+"""Items that share one bound of the error."""
+
+LANES = 32
+"""Items that are compared with a threshold at once: a bit each of one integer."""
+
+BITS = (1 << np.arange(LANES)).astype(np.uint32).view(np.int32)
+
+_ALL_BITS = np.uint64(0xFFFFFFFF)
+_DE_BRUIJN = np.uint64(0x077CB531)
+_PLACE_OF_BIT = np.zeros(LANES, dtype=np.int64)
+_PLACE_OF_BIT[[((1 << bit) * 0x077CB531 & 0xFFFFFFFF) >> 27 for bit in range(LANES)]] = range(LANES)
+"""Where the only bit of a power of two is, by its product with a de Bruijn sequence."""
 
 SPARE = 32
 """Candidates beyond twice the wanted ones before they are thinned."""
@@ -26,65 +37,61 @@ ROUNDING = np.float32(1e-6)
 
 
 @njit(cache=True, nogil=True)
-def _reached(values, scales, appealing, unit, threshold):  # type: ignore[no-untyped-def]
-    """Whether any item of a group reaches the threshold.
-
-    Nothing but comparisons in a loop of fixed length: it becomes a few vector instructions.
-    """
-    some = np.int32(0)
-    for column in range(64):
-        some |= np.int32(
-            np.float32(values[column]) * (scales[column] * unit) + appealing[column] >= threshold
-        )
-    return some != 0
-
-
-@njit(cache=True, nogil=True)
 def _keep(  # type: ignore[no-untyped-def]
-    values,
-    scales,
-    appealing,
+    reached,
+    products,
+    row,
+    start,
+    scale,
+    appeal,
     unit,
     margin,
     step,
-    flags,
-    words,
-    start,
+    first,
     positions,
     lower,
     upper,
+    user,
     count,
-    bar,
-    limit,
+    bars,
+    limits,
     k,
     scratch,
 ):
-    """Take the flagged items of a group among the candidates of a user.
+    """Take the items that reached the threshold among a user's candidates.
+
+    It is given whole arrays: to make a slice for a call counts references, which would cost more
+    than the comparisons even where nothing is kept.
 
     Returns:
         How many there are now; more than there is room for where too many may be among the best.
     """
-    capacity = len(positions)
-    for word in range(8):
-        if words[word] == 0:
+    capacity = positions.shape[1]
+    left = np.uint32(reached)
+    while left != 0:
+        lowest = left & (~left + np.uint32(1))
+        left ^= lowest
+        lane = _PLACE_OF_BIT[((np.uint64(lowest) * _DE_BRUIJN) & _ALL_BITS) >> np.uint64(27)]
+        column = start + lane
+        value = products[row, column]
+        if value == SHUT:
             continue
-        for column in range(8 * word, 8 * word + 8):
-            if flags[column] == 0 or values[column] == SHUT:
+        score = np.float32(value) * (scale[column] * unit) + appeal[column]
+        # A bar that has risen meanwhile; or padding, while there is no bar.
+        if score < np.float32(bars[user] - margin - step) or score == -np.inf:
+            continue
+        if count == limits[user]:
+            count, bars[user] = thin(
+                positions[user], lower[user], upper[user], count, k, bars[user], scratch
+            )
+            if count == capacity:
+                return capacity + 1
+            limits[user] = min(2 * max(count, k) + SPARE, capacity)
+            if score < np.float32(bars[user] - margin - step):
                 continue
-            score = np.float32(values[column]) * (scales[column] * unit) + appealing[column]
-            # A bar that has risen meanwhile; or padding, while there is no bar.
-            if score < np.float32(bar[0] - margin - step) or score == -np.inf:
-                continue
-            if count == limit[0]:
-                count, bar[0] = thin(positions, lower, upper, count, k, bar[0], scratch)
-                if count == capacity:
-                    return capacity + 1
-                limit[0] = min(2 * max(count, k) + SPARE, capacity)
-                if score < np.float32(bar[0] - margin - step):
-                    continue
-            positions[count] = start + column
-            lower[count], upper[count] = score - margin, score + margin + step
-            count += 1
+        positions[user, count] = first + column
+        lower[user, count], upper[user, count] = score - margin, score + margin + step
+        count += 1
     return count
 
 
@@ -115,8 +122,6 @@ def scan(  # type: ignore[no-untyped-def]
     overflow,
     k,
     scratch,
-    flags,
-    words,
 ):
     """Keep what may be among the ``k`` best of one block of items.
 
@@ -150,55 +155,59 @@ def scan(  # type: ignore[no-untyped-def]
         overflow: Set where more than ``C`` may be among the best, ``[U]``.
         k: Wanted.
         scratch: ``[C]`` float32.
-        flags: ``[GROUP]`` uint8.
-        words: The same memory as ``[GROUP / 8]`` uint64.
     """
     for row in range(rows.shape[0]):
         user = rows[row]
         if overflow[user]:
             continue
-        line = products[row]
         for place in range(shut_ptr[user, block], shut_ptr[user, block + 1]):
-            line[shut_at[place] - first] = SHUT
+            products[row, shut_at[place] - first] = SHUT
         unit, count = user_scale[user], counts[user]
-        for group in range(line.shape[0] // GROUP):
-            start = group * GROUP
-            values = line[start : start + GROUP]
-            scales, appealing = scale[start : start + GROUP], appeal[start : start + GROUP]
+        for group in range(products.shape[1] // GROUP):
             margin = (
                 user_rounded[user] * errors[group]
                 + user_error[user] * norms[group]
                 + ROUNDING * (user_norm[user] * norms[group] + appeals[group])
             )
             threshold = np.float32(bars[user] - margin - step)
-            if not _reached(values, scales, appealing, unit, threshold):
-                continue
-            for column in range(64):
-                flags[column] = (
-                    np.float32(values[column]) * (scales[column] * unit) + appealing[column]
-                    >= threshold
+            for start in range(group * GROUP, (group + 1) * GROUP, LANES):
+                values = products[row, start : start + LANES]
+                scales, appealing = scale[start : start + LANES], appeal[start : start + LANES]
+                # A loop of fixed length without branches: it becomes a few vector instructions.
+                reached = np.int32(0)
+                for lane in range(32):
+                    reached |= BITS[lane] * np.int32(
+                        np.float32(values[lane]) * (scales[lane] * unit) + appealing[lane]
+                        >= threshold
+                    )
+                if reached == 0:
+                    continue
+                count = _keep(
+                    reached,
+                    products,
+                    row,
+                    start,
+                    scale,
+                    appeal,
+                    unit,
+                    margin,
+                    step,
+                    first,
+                    positions,
+                    lower,
+                    upper,
+                    user,
+                    count,
+                    bars,
+                    limits,
+                    k,
+                    scratch,
                 )
-            count = _keep(
-                values,
-                scales,
-                appealing,
-                unit,
-                margin,
-                step,
-                flags,
-                words,
-                first + start,
-                positions[user],
-                lower[user],
-                upper[user],
-                count,
-                bars[user : user + 1],
-                limits[user : user + 1],
-                k,
-                scratch,
-            )
-            if count > positions.shape[1]:
-                overflow[user] = True
+                if count > positions.shape[1]:
+                    overflow[user] = True
+                    break
+                threshold = np.float32(bars[user] - margin - step)
+            if overflow[user]:
                 break
         if not overflow[user] and count - counts[user] >= k:
             count, bars[user] = thin(

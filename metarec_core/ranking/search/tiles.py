@@ -14,7 +14,7 @@ from metarec_core.episodes.types import IntArray
 from metarec_core.ranking.search.blocks import ItemBlocks, Rounded
 from metarec_core.ranking.search.closed import Closed
 from metarec_core.ranking.search.decide import rescore
-from metarec_core.ranking.search.scan import GROUP, SPARE, by_block, scan
+from metarec_core.ranking.search.scan import SPARE, by_block, scan
 from metarec_core.ranking.search.scores import DoubleArray, exhaustive
 
 TILE_USERS = 4096
@@ -90,7 +90,6 @@ class TiledSearch:
         limits = np.full(n_users, min(2 * k + SPARE, capacity), dtype=np.int64)
         overflow = np.zeros(n_users, dtype=np.bool_)
         scratch = np.empty(capacity, dtype=np.float32)
-        flags = np.zeros(GROUP, dtype=np.uint8)
         norms = rounded.norm.astype(np.float64)
         for number, block in enumerate(blocks):
             may = self._blocks.bounds(block, norms) >= bars.astype(np.float64) - step
@@ -124,8 +123,6 @@ class TiledSearch:
                     overflow,
                     k,
                     scratch,
-                    flags,
-                    flags.view(np.uint64),
                 )
         wide, steps = queries.numpy(), 1.0 / step if step else 0.0
         rescore(
