@@ -34,7 +34,7 @@ K = 20
 DIM = 64
 MOST_KNOWN = 20
 SHARD_USERS = 20_000
-EXPLAINED_USERS = 20_000
+EXPLAINED_USERS = 40_000
 SECONDS_WANTED, GIB_WANTED, ADDED_WANTED = 480.0, 2.0, 0.6
 _MIB = 1 << 20
 
@@ -198,8 +198,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _timed(out: Path, parts: Any, n_users: int, given: argparse.Namespace) -> dict[str, Any]:
+    from metarec_core.storage import code_version
+
     before = resident()
-    key = f"{given.seed}-{given.items}-{n_users}"
+    key = f"{code_version()}-{given.seed}-{given.items}-{n_users}"
     with Memory() as memory:
         started = time.perf_counter()
         shards = write(out / f"lists-{n_users}", parts, n_users, workers=given.workers, key=key)

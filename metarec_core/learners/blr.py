@@ -187,6 +187,7 @@ class BlrPredictor:
         self._mu, self._unit = learned.mu, learned.unit
         self._bias, self._noise = learned.items[:, -1], learned.item_noise
         self._vectors = vectors
+        self._last: tuple[Tensor, Tensor] | None = None
         items, dim = support.items, vectors.shape[1]
         residual = (support.values.double() - self._mu) / self._unit - self._bias[items]
         self._posterior = Posterior.of(
@@ -222,10 +223,17 @@ class BlrPredictor:
 
     def mean_var(self, items: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Predicted rating and predictive variance, ``[B, K]`` or ``[B, I]``."""
-        vectors = self._vectors if items is None else self._vectors[items]
-        noise = self._noise if items is None else self._noise[items]
-        variance = self._posterior.variance(vectors) + noise
+        if items is None:
+            variance = self._posterior.variance(self._vectors) + self._noise
+        else:
+            variance = self._whitened(items).square().sum(dim=-1) + self._noise[items]
         return self.scores(items), self._unit.square() * variance
+
+    def _whitened(self, items: Tensor) -> Tensor:
+        """Whitened vectors of the items asked for last: first their figures, then their reasons."""
+        if self._last is None or self._last[0] is not items:
+            self._last = (items, self._posterior.whiten(self._vectors[items]))
+        return self._last[1]
 
     def left_out(self) -> Tensor:
         """Squared standardised errors of the support's ratings, each forecast from the others."""
@@ -233,7 +241,7 @@ class BlrPredictor:
 
     def shares(self, items: Tensor) -> Shares:
         """``mu + unit b_i`` is the item's; prior and support share the preference."""
-        prior, support = self._posterior.shares(self._vectors[items])
+        prior, support = self._posterior.shares_of(self._whitened(items))
         return Shares(
             item=self._mu + self._unit * self._bias[items],
             prior=self._unit * prior,

@@ -230,6 +230,10 @@ class Posterior:
         residual = self.targets - (self.rows @ self.mean.unsqueeze(-1)).squeeze(-1)
         return residual.square() / (1.0 - self.variance(self.rows)).clamp_min(_LEAST)
 
+    def whiten(self, vectors: Tensor) -> Tensor:
+        """``V W'``: rows whose squared lengths are variances, ``[B, K, d]``."""
+        return vectors @ self.whitener.mT
+
     def shares(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Split ``v' mean`` into the prior's part and one part a support entry.
 
@@ -239,7 +243,10 @@ class Posterior:
         Returns:
             ``v' A^-1 P m`` ``[B, K]`` and ``v' A^-1 (beta_s v_s y_s + P l_s)`` ``[B, K, S]``.
         """
-        whitened = vectors @ self.whitener.mT
+        return self.shares_of(self.whiten(vectors))
+
+    def shares_of(self, whitened: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of vectors that are whitened already."""
         prior = whitened @ (self.whitener @ self.prior_pull.unsqueeze(-1))
         return prior.squeeze(-1), whitened @ (self.pulls @ self.whitener.mT).mT
 

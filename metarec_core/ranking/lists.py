@@ -223,7 +223,8 @@ class _Ranker:
         if settings.relevance is not None:
             entries.relevant[rows] = settings.relevance.p_relevant(
                 mean=means,
-                variance=variances.cpu().numpy(),
+                # Of the published figure, so that readers can do the sum again.
+                variance=np.square(sds),
                 scores=scores,
                 support_sizes=block.support.sizes[:n_users].cpu().numpy(),
             )

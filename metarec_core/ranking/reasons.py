@@ -74,7 +74,8 @@ def explain(
     parts: list[tuple[Tensor, ...]] = []
     # Once also for lists without entries, which have reasons of the same shapes.
     for start in range(0, max(1, items.shape[1]), step):
-        own = items[:, start : start + step]
+        # The same tensor where there is one step: a predictor may know it from its figures.
+        own = items if step >= items.shape[1] else items[:, start : start + step]
         named = _Named.of(predictor, support, own, n_users, n_named, tried)
         features = _features(predictor, own, n_users, detail)
         places = _without(predictor, own, named.places, n_users, pool)

@@ -274,7 +274,7 @@ def test_the_probability_of_relevance_is_the_calibrations():
     frame = problem.lists(relevance=calibration)
     by_hand = calibration.p_relevant(
         mean=frame["rating"].to_numpy()[:, None],
-        variance=np.full((len(frame), 1), 0.25),
+        variance=frame["sd"].to_numpy()[:, None] ** 2,
         scores=frame["score"].to_numpy()[:, None],
         support_sizes=frame["support_size"].to_numpy(),
     )
