@@ -2,7 +2,7 @@
 
 Speed: every method on pools of 200 candidates with vectors of 64 dimensions, lists of 20, on one
 core, against the same method written in NumPy one user at a time, in
-``benchmarks/diversity_numpy.py``; lists are checked to be the same. Figures are by the processor
+``benchmarks/_diversity_numpy.py``; lists are checked to be the same. Figures are by the processor
 time of the quickest of some runs, beside the clock's: other processes take their share of a
 machine.
 
@@ -30,7 +30,7 @@ import polars as pl
 import torch
 from threadpoolctl import threadpool_limits
 
-from benchmarks.diversity_numpy import REFERENCES, Reference
+from benchmarks._diversity_numpy import REFERENCES, Reference
 from metarec_core.cleaning.clean import clean_tables
 from metarec_core.config import Config
 from metarec_core.episodes.sampling import evaluation_episodes

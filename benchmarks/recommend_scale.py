@@ -70,7 +70,7 @@ def problem(root: Path, n_users: int, n_items: int, seed: int) -> tuple[Any, pl.
     """A learner, its catalogue, and an audience."""
     import torch
 
-    from benchmarks import factors
+    from benchmarks import _factors as factors
     from metarec_core.learners.blr import Blr, BlrConfig, BlrTensors
     from metarec_core.ranking.request import Audience
 
@@ -177,7 +177,7 @@ def main(arguments: list[str] | None = None) -> None:
         os.environ[name] = "1"
     import torch
 
-    from benchmarks import factors
+    from benchmarks import _factors as factors
 
     torch.set_num_threads(1)
     root = given.data or factors.DATA

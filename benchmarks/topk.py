@@ -191,7 +191,7 @@ def run(given: argparse.Namespace) -> None:
     """The cases, one after the other."""
     import torch
 
-    from benchmarks import factors
+    from benchmarks import _factors as factors
 
     torch.set_num_threads(given.threads)
     data = factors.movielens(given.data or factors.DATA)

@@ -4,7 +4,8 @@ import json
 
 import numpy as np
 
-from benchmarks import factors, topk
+from benchmarks import _factors as factors
+from benchmarks import topk
 from metarec_core.episodes.types import InteractionMatrix
 from metarec_core.ranking.search import Closed
 

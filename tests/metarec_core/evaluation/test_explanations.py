@@ -155,7 +155,8 @@ def test_true_reasons_beat_chance_and_false_ones_lose_to_it(audience: Audience) 
     false = figures(judge_reasons(Additive(honest=False), audience, N_ITEMS, CONFIG, seed=3))
     assert true["deletion_auc"] < true["deletion_at_random_auc"] < false["deletion_auc"]
     assert true["insertion_auc"] > true["insertion_at_random_auc"] > false["insertion_auc"]
-    assert true["places_lost"] > 0 > false["places_lost"]
+    assert true["places_lost"] > 2.0 * false["places_lost"]
+    assert true["left_the_list"] > 2.0 * false["left_the_list"]
 
 
 def test_shares_that_do_not_add_up_are_found(audience: Audience) -> None:
