@@ -214,7 +214,8 @@ def test_followed_to_the_letter_it_works(
         assert any(word in typed for typed in terminal.said), word
     shown = next(printed for typed, printed in terminal.said.items() if "show 1" in typed)
     assert re.search(r"^ 1\. \w+", shown, flags=re.MULTILINE), shown
-    assert re.search(r"predicted rating [1-5]\.\d ± 0\.\d", shown), shown
+    assert re.search(r"Predicted rating [1-5]\.\d, nine times in ten between [1-5]\.\d and", shown)
+    assert re.search(r"\d+% likely to be 4 or more", shown), shown
     assert "Because" in shown
     homes = {
         path.parents[2].name for path in clone.glob("var*/lists/latest/recommendations.parquet")
