@@ -320,5 +320,5 @@ def test_segments_are_those_of_the_schema() -> None:
 def test_defaults_are_those_of_the_configuration() -> None:
     configured = Config().recommend
     assert ListSettings(configured.k) == ListSettings(
-        configured.k, configured.reasons, configured.tile_users
+        configured.k, reasons=configured.reasons, tile_users=configured.tile_users
     )

@@ -8,12 +8,14 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from metarec_core.config import Config
 from metarec_core.errors import ConfigError, ModelError
 from metarec_core.learners.registry import LEARNERS
 from metarec_core.ranking.lists import Audience, ListSettings, rank
 from metarec_core.schema import Feedback
 from metarec_core.serving.bundle import Bundle
 from metarec_core.serving.history import IGNORED_SCHEMA
+from metarec_core.serving.plan import reason_detail
 from metarec_core.serving.recommender import SERVED_SCHEMA, Recommender
 
 
@@ -31,9 +33,13 @@ def test_the_day_agrees_with_the_night(name: str, bundles: dict[str, Bundle], wo
     """One user at a time by day, everyone in small tiles by night: the same bits."""
     bundle = bundles[name]
     audience = Audience(world.users["user_id"], world.data.interactions, world.data.user_features)
-    night = pl.concat(
-        rank(bundle.learner, world.catalogue, audience, ListSettings(k=5, tile_users=13))
-    ).drop("run_date")
+    usual = Config().recommend
+    wanted = ListSettings(
+        k=5,
+        tile_users=13,
+        detail=reason_detail(bundle, deletions=usual.deletions, features=usual.features),
+    )
+    night = pl.concat(rank(bundle.learner, world.catalogue, audience, wanted)).drop("run_date")
     serve = Recommender(bundle)
 
     for user in (0, 17, 50, 89):

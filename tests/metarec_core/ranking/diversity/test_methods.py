@@ -130,7 +130,7 @@ GREEDY = {
     "calibrated": calibrated,
     "mean_variance": mean_variance,
 }
-TOLERANCE = {"mmr": 1e-6, "calibrated": 1e-6, "mean_variance": 2e-6}
+TOLERANCE = {"mmr": 1e-6, "xquad": 1e-6, "calibrated": 1e-6, "mean_variance": 2e-6}
 """Cosines and categories are float32, portfolios on a grid of a millionth."""
 
 
