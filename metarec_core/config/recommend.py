@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from metarec_core.ranking.diversity.settings import DiversityConfig
@@ -18,8 +20,10 @@ class ExplanationConfig(Section):
     entries: int = Field(3, ge=1, le=100)
     """Entries of each list whose best reason is taken away."""
 
-    steps: tuple[float, ...] = Field((0.05, 0.1, 0.2, 0.4, 0.7), min_length=1, max_length=50)
-    """Shares of a history, strictly between 0 and 1, at which curves are drawn."""
+    steps: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = Field(
+        (0.05, 0.1, 0.2, 0.4, 0.7), min_length=1, max_length=50
+    )
+    """Shares of a history at which curves are drawn."""
 
 
 class RecommendConfig(Section):

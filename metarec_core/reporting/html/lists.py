@@ -15,7 +15,7 @@ from metarec_core.schema import SEGMENT_BANDS, Columns
 _FIGURES = {
     Columns.SCORE: ("Score", "what ranks an entry before rules and diversity"),
     Columns.RATING: ("Predicted rating", "mean of the forecast"),
-    Columns.SD: ("Predictive sd", "how unsure the forecast is, noise included"),
+    Columns.SD: ("Sd", "of the forecast with its noise; where none is made, of the score"),
     Columns.P_RELEVANT: ("P(relevant)", "calibrated"),
 }
 

@@ -170,7 +170,7 @@ def test_spread_and_flags_tell_what_is_there(profile: ListsProfile, parsed: Pars
     assert [chart.title for chart in spread[1]] == [
         "Score",
         "Predicted rating",
-        "Predictive sd",
+        "Sd",
         "P(relevant)",
     ]
     score = spread[1][0].spec
