@@ -256,6 +256,7 @@ def write_rules(directory: Path, table: str = RULES_TABLE) -> str:
     return f"recommend.rules={directory / 'rules.yaml'}"
 
 
+@pytest.mark.slow
 def test_lists_obey_rules_and_the_preset_and_the_report_shows_what_they_cost(
     world: World, tmp_path: Path
 ) -> None:
@@ -301,6 +302,7 @@ def test_lists_obey_rules_and_the_preset_and_the_report_shows_what_they_cost(
     assert ndcg["mmr", chosen] >= 0.99 * ndcg["none", 0.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("table", "said"),
     [
