@@ -17,6 +17,7 @@ from metarec_core.serving.recommender import RECOMMEND
 
 SERVING_DISTRIBUTIONS = (
     "mlflow",
+    "numba",
     "numpy",
     "pandas",
     "polars",
