@@ -69,7 +69,7 @@ def test_one_file_and_one_line_make_a_learner(project: Path) -> None:
         "item_mean",
     )
     assert contract.returncode == 0, contract.stdout[-3000:]
-    assert re.search(r"\b1\d passed", contract.stdout), contract.stdout[-500:]
+    assert re.search(r"\b2\d passed", contract.stdout), contract.stdout[-500:]
 
     form = run_in(project, "-m", "flows.cli", "config")
     assert "item_mean" in form.stdout, form.stderr[-2000:]
