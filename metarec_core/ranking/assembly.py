@@ -213,18 +213,13 @@ def _assembled(
     rows: IntArray | None,
 ) -> ruling.Assembled:
     """Lists from candidates; where quotas need candidates of their own, from these too."""
-    made = ruling.assemble(ruling.Pool(*ranked), compiled, users)
+    made = ruling.assemble(ranked, compiled, users)
     asked = np.flatnonzero(made.needs_quota_pools)
     if not len(asked):
         return made
     within = asked if rows is None else rows[asked]
-    quotas = [
-        ruling.Pool(*group.best(one.depth, within, one.mask))
-        for one in ruling.quota_pools(compiled)
-    ]
-    again = ruling.assemble(
-        ruling.Pool(*_rows(ranked, asked)), compiled, users[asked], quotas=quotas
-    )
+    quotas = [group.best(one.depth, within, one.mask) for one in ruling.quota_pools(compiled)]
+    again = ruling.assemble(_rows(ranked, asked), compiled, users[asked], quotas=quotas)
     lists = _parts(made)
     for whole, part in zip(lists, _parts(again), strict=True):
         whole[asked] = part
@@ -236,16 +231,21 @@ def _assembled(
 def _extended(deeper: Pool, ranked: Pool) -> Pool:
     """Re-ranked candidates, and behind them those that a larger pool adds, best first."""
     width = deeper.items.shape[1]
-    items = np.full_like(deeper.items, -1)
-    scores = np.full_like(deeper.scores, -np.inf)
-    for row in range(len(items)):
-        head = ranked.items[row][ranked.items[row] >= 0]
-        new = (deeper.items[row] >= 0) & ~np.isin(deeper.items[row], head)
-        joined = np.concatenate([head, deeper.items[row][new]])[:width]
-        items[row, : len(joined)] = joined
-        values = np.concatenate([ranked.scores[row][: len(head)], deeper.scores[row][new]])
-        scores[row, : len(joined)] = values[:width]
-    return Pool(items, scores)
+    items = np.concatenate([ranked.items, deeper.items], axis=1)
+    scores = np.concatenate([ranked.scores, deeper.scores], axis=1)
+    # Of an item that comes twice the first place counts: the sort keeps the order of equals.
+    order = np.argsort(items, axis=1, kind="stable")
+    ascending = np.take_along_axis(items, order, axis=1)
+    again = np.zeros(items.shape, dtype=np.bool_)
+    again[:, 1:] = ascending[:, 1:] == ascending[:, :-1]
+    left_out = items < 0
+    left_out |= np.take_along_axis(again, np.argsort(order, axis=1), axis=1)
+    front = np.argsort(left_out, axis=1, kind="stable")[:, :width]
+    there = ~np.take_along_axis(left_out, front, axis=1)
+    return Pool(
+        np.where(there, np.take_along_axis(items, front, axis=1), -1),
+        np.where(there, np.take_along_axis(scores, front, axis=1), -np.inf),
+    )
 
 
 def _rows(pool: Pool, rows: IntArray) -> Pool:

@@ -33,6 +33,7 @@ from metarec_core.schema import RECOMMENDATIONS_SCHEMA, SEGMENT_BANDS, Columns
 _CPU = torch.device("cpu")
 
 _MANY_USERS = 64
+"""From so many users on items are prepared for a search that nobody prepared them for."""
 
 _SCORED_ALONE = 1024
 """Most columns scored item by item (vectors per user and item); more come from one product."""

@@ -36,7 +36,7 @@ class OpenItems:
             return cls(
                 rules.masks,
                 rules.mask_of_user.astype(np.int64),
-                Closed(rules.closed.indptr, rules.closed.items),
+                rules.closed,
                 rules.open_to_anyone(),
             )
         mask = np.ones(n_items, dtype=np.bool_)

@@ -2,7 +2,6 @@
 
 from metarec_core.ranking.rules.assemble import (
     Assembled,
-    Pool,
     QuotaPool,
     assemble,
     quota_pools,
@@ -20,7 +19,6 @@ __all__ = [
     "CompiledRules",
     "ItemCategories",
     "ItemFacts",
-    "Pool",
     "QuotaPool",
     "RuleFinding",
     "Rules",

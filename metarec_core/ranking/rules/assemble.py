@@ -4,29 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from metarec_core.episodes.types import IntArray
+from metarec_core.ranking.pools import Pool
 from metarec_core.ranking.rules.compiled import CompiledRules
 from metarec_core.ranking.rules.items import BoolArray
 from metarec_core.ranking.rules.places import Places, fill_places
 
 DoubleArray = npt.NDArray[np.float64]
-
-
-class Pool(NamedTuple):
-    """Best open candidates of each user, best first.
-
-    Attributes:
-        items: Catalogue indices, ``[B, P]``; -1 where a user has no more.
-        scores: ``[B, P]``.
-    """
-
-    items: IntArray
-    scores: DoubleArray
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 from numba import njit
@@ -13,53 +11,34 @@ from metarec_core.errors import ConfigError
 from metarec_core.ranking.rules.document import ConsumedAfter
 from metarec_core.ranking.rules.items import BoolArray
 from metarec_core.ranking.rules.load import Rules
+from metarec_core.ranking.search import Closed
 
 SECONDS_A_DAY = 86_400
 
 
-@dataclass(frozen=True, slots=True)
-class ClosedItems:
-    """A row of items for each user, in CSR form.
+def count_within(
+    closed: Closed, masks: BoolArray, mask_of_user: npt.NDArray[np.int32], users: IntArray
+) -> IntArray:
+    """Closed items that lie within each user's mask, ``[B]``.
 
-    Attributes:
-        indptr: Row boundaries, ``[U + 1]`` int64.
-        items: Catalogue indices, ascending within a row, ``[N]`` int64.
+    Args:
+        closed: By user, ascending within a row.
+        masks: ``[G, I]``.
+        mask_of_user: ``[U]``.
+        users: Rows, ``[B]``.
     """
-
-    indptr: IntArray
-    items: IntArray
-
-    def of(self, user: int) -> IntArray:
-        """The items of one row."""
-        return self.items[self.indptr[user] : self.indptr[user + 1]]
-
-    def part(self, start: int, stop: int) -> ClosedItems:
-        """The rows from ``start`` up to, not including, ``stop``."""
-        first, last = self.indptr[start], self.indptr[stop]
-        return ClosedItems(self.indptr[start : stop + 1] - first, self.items[first:last])
-
-    def count_within(
-        self, masks: BoolArray, mask_of_user: npt.NDArray[np.int32], users: IntArray
-    ) -> IntArray:
-        """Closed items that lie within each user's mask, ``[B]``.
-
-        Args:
-            masks: ``[G, I]``.
-            mask_of_user: ``[U]``.
-            users: Rows, ``[B]``.
-        """
-        counts: IntArray = _count_within(
-            self.indptr, self.items, masks, mask_of_user, users.astype(np.int64)
-        )
-        return counts
+    counts: IntArray = _count_within(
+        closed.indptr, closed.items, masks, mask_of_user, users.astype(np.int64)
+    )
+    return counts
 
 
 def closed_items(
     rules: Rules,
     histories: InteractionMatrix,
-    denied: ClosedItems,
+    denied: Closed,
     now: int,
-) -> ClosedItems:
+) -> Closed:
     """Join what users have consumed, by the policy of ``rules``, and what is denied to them.
 
     Args:
@@ -88,9 +67,9 @@ def closed_items(
     elif len(denied.items):
         hidden = np.ones(len(histories.items), dtype=np.bool_)
     else:
-        return ClosedItems(histories.indptr, histories.items)
+        return Closed.seen(histories)
     indptr, items = _merged(histories.indptr, histories.items, hidden, denied.indptr, denied.items)
-    return ClosedItems(indptr, items)
+    return Closed(indptr, items)
 
 
 @njit(cache=True, nogil=True)

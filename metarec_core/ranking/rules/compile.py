@@ -13,7 +13,7 @@ from metarec_core.episodes.types import IntArray, InteractionMatrix
 from metarec_core.errors import ConfigError, ModelError
 from metarec_core.ranking.rules.age import old_enough
 from metarec_core.ranking.rules.categories import CategoryRules, category_rules
-from metarec_core.ranking.rules.closed import ClosedItems, closed_items
+from metarec_core.ranking.rules.closed import closed_items
 from metarec_core.ranking.rules.compiled import CompiledRules
 from metarec_core.ranking.rules.contradictions import check_contradictions, in_force
 from metarec_core.ranking.rules.items import BoolArray, ItemFacts
@@ -22,6 +22,7 @@ from metarec_core.ranking.rules.masks import group_masks
 from metarec_core.ranking.rules.pins import compile_pins
 from metarec_core.ranking.rules.reach import check_reach, remarks
 from metarec_core.ranking.rules.table import RuleColumns, RuleKind
+from metarec_core.ranking.search import Closed
 from metarec_core.schema import SEGMENT_BANDS, Columns
 
 _KIND = pl.col(RuleColumns.RULE)
@@ -143,7 +144,7 @@ def _shut_by_caps(categories: CategoryRules) -> BoolArray:
     return result
 
 
-def _denied(rows: pl.DataFrame, n_users: int) -> ClosedItems:
+def _denied(rows: pl.DataFrame, n_users: int) -> Closed:
     pairs = (
         rows.filter((_KIND == RuleKind.DENY) & pl.col("user").is_not_null())
         .select("user", "item")
@@ -152,7 +153,7 @@ def _denied(rows: pl.DataFrame, n_users: int) -> ClosedItems:
         .sort("user", "item")
     )
     counts = np.bincount(pairs["user"].to_numpy(), minlength=n_users)
-    return ClosedItems(
+    return Closed(
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), pairs["item"].to_numpy()
     )
 

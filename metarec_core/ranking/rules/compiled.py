@@ -8,11 +8,12 @@ import numpy as np
 
 from metarec_core.episodes.types import IntArray
 from metarec_core.ranking.rules.categories import CategoryRules
-from metarec_core.ranking.rules.closed import ClosedItems
+from metarec_core.ranking.rules.closed import count_within
 from metarec_core.ranking.rules.findings import RuleFinding
 from metarec_core.ranking.rules.items import BoolArray
 from metarec_core.ranking.rules.masks import Int32Array
 from metarec_core.ranking.rules.pins import Pins
+from metarec_core.ranking.search import Closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class CompiledRules:
     masks: BoolArray
     mask_sizes: IntArray
     mask_of_user: Int32Array
-    closed: ClosedItems
+    closed: Closed
     pins: Pins
     categories: CategoryRules
     findings: tuple[RuleFinding, ...]
@@ -61,7 +62,7 @@ class CompiledRules:
         return replace(
             self,
             mask_of_user=self.mask_of_user[start:stop],
-            closed=self.closed.part(start, stop),
+            closed=self.closed.rows(start, stop),
             pins=self.pins.part(start, stop),
         )
 
@@ -77,7 +78,7 @@ class CompiledRules:
 
     def open_counts(self, users: IntArray) -> IntArray:
         """How many items each of ``users`` may be shown, ``[B]``."""
-        closed = self.closed.count_within(self.masks, self.mask_of_user, users)
+        closed = count_within(self.closed, self.masks, self.mask_of_user, users)
         counts: IntArray = self.mask_sizes[self.mask_of_user[users]] - closed
         return counts
 

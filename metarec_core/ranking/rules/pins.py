@@ -10,9 +10,9 @@ import polars as pl
 from numba import njit
 
 from metarec_core.episodes.types import IntArray
-from metarec_core.ranking.rules.closed import ClosedItems
 from metarec_core.ranking.rules.items import BoolArray
 from metarec_core.ranking.rules.table import RuleColumns, RuleKind
+from metarec_core.ranking.search import Closed
 from metarec_core.schema import SEGMENT_BANDS, Columns
 
 
@@ -58,7 +58,7 @@ class Pins:
         users: IntArray,
         masks: BoolArray,
         mask_of_user: npt.NDArray[np.int32],
-        closed: ClosedItems,
+        closed: Closed,
     ) -> IntArray:
         """The pins that hold for each user.
 

@@ -42,6 +42,10 @@ class Closed:
         first, last = self.indptr[start], self.indptr[stop]
         return Closed(self.indptr[start : stop + 1] - first, self.items[first:last])
 
+    def of(self, user: int) -> IntArray:
+        """The items of one row."""
+        return self.items[self.indptr[user] : self.indptr[user + 1]]
+
     def select(self, users: IntArray) -> Closed:
         """The rows of ``users``, in that order."""
         counts = self.indptr[users + 1] - self.indptr[users]

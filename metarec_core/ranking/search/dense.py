@@ -96,7 +96,8 @@ class DenseSearch:
         chosen = self._open[best.indices]
         exact = exact_scores(queries, self._vectors, self._appeal, chosen)
         if step:
-            exact = (exact / step).round() * step
+            # As the exhaustive search rounds, whatever the step.
+            exact = (exact * (1.0 / step)).round() / (1.0 / step)
         exact = exact.masked_fill(best.values == -torch.inf, -torch.inf)
         # Equal scores by catalogue index: first sort by index, then by score, stably.
         chosen, by_index = chosen.sort(dim=1)

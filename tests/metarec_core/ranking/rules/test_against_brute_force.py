@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from metarec_core.episodes.types import InteractionMatrix
 from metarec_core.errors import ConfigError
+from metarec_core.ranking.pools import Pool
 from metarec_core.ranking.rules import (
     ItemCategories,
     ItemFacts,
-    Pool,
     Rules,
     RulesDocument,
     assemble,

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metarec_core.ranking.rules import Pool, assemble, list_notes, quota_pools, rule_flags
+from metarec_core.ranking.pools import Pool
+from metarec_core.ranking.rules import assemble, list_notes, quota_pools, rule_flags
 
 
 def row(rule, item="i0", **cells):
