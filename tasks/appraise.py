@@ -5,19 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
-import torch
 from prefect import task
 
 from metarec_core.evaluation.explanations import judge_reasons, stability
 from metarec_core.ranking.publication import LISTS, earlier_lists, shards_in
 from metarec_core.reporting.lists import read_publication
 from metarec_core.serving.appraisal import EVERYONE, drawn_lists, list_figures
-from metarec_core.serving.tonight import Tonight
 from metarec_core.storage import StageFacts, StageOutput
-from metarec_core.training.device import pick_device
 from tasks.night import Night
 from tasks.stage import COMPUTED, stage
-from tasks.tracking import ChampionRef, download_bundle
+from tasks.tonight import open_tonight
+from tasks.tracking import ChampionRef
 
 LIST_METRICS = "list_metrics.parquet"
 EXPLANATIONS = "explanations.parquet"
@@ -46,14 +44,14 @@ def appraise_lists(
     with stage(night, "appraise", settings) as running:
 
         def build(out: Path, scratch: Path) -> StageFacts:
-            torch.set_num_threads(config.training.threads)
-            tonight = Tonight.load(
-                download_bundle(night.store, ruling, scratch),
-                cleaned=cleaned.path,
-                features=features.path,
-                episodes=episodes.path,
-                config=config.recommend,
-                device=pick_device(config.training.device),
+            tonight = open_tonight(
+                night,
+                cleaned,
+                features,
+                episodes,
+                ruling,
+                scratch,
+                threads=config.training.threads,
             )
             drawn = drawn_lists(shards_in(lists.path / LISTS), config.seed)
             figures = list_figures(tonight, drawn)

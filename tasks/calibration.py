@@ -9,7 +9,6 @@ from pathlib import Path
 import polars as pl
 import torch
 from prefect import task
-from prefect.logging import get_run_logger
 
 from metarec_core.calibration.ask import stated_on_tasks
 from metarec_core.calibration.drift import COVERAGE, ECE, CalibrationReport, watch
@@ -22,6 +21,7 @@ from metarec_core.serving.bundle import load_bundle
 from metarec_core.serving.since import tasks_since
 from metarec_core.storage import StageFacts, StageOutput
 from metarec_core.training.device import pick_device
+from tasks import findings
 from tasks.night import Night
 from tasks.stage import COMPUTED, stage
 from tasks.tracking import ChampionRef, download_bundle
@@ -96,10 +96,7 @@ def read_calibration(output: StageOutput) -> CalibrationReport | None:
 def warn(night: Night, output: StageOutput) -> None:
     """Carry what was found into the log and the status."""
     report = read_calibration(output)
-    found = [drift.message for drift in report.drifts] if report else []
-    for message in found:
-        get_run_logger().warning("calibration: %s", message)
-    night.record(warnings=list(dict.fromkeys([*night.status.warnings, *found])))
+    findings.warn(night, [drift.message for drift in report.drifts] if report else [])
 
 
 def _since(

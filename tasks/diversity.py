@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from prefect import task
 from prefect.logging import get_run_logger
 
 from metarec_core.ranking.diversity.frontier import gentle
 from metarec_core.ranking.diversity.settings import DiversityConfig
-from metarec_core.serving.tonight import Tonight
 from metarec_core.storage import StageFacts, StageOutput
-from metarec_core.training.device import pick_device
 from tasks.night import Night
 from tasks.stage import COMPUTED, stage
-from tasks.tracking import ChampionRef, download_bundle
+from tasks.tonight import open_tonight
+from tasks.tracking import ChampionRef
 
 FRONTIER = "frontier.parquet"
 CHOSEN = "chosen"
@@ -51,14 +49,14 @@ def study_diversity(
         def build(out: Path, scratch: Path) -> StageFacts:
             if not measured:
                 return StageFacts(facts={CHOSEN: wanted.model_dump(mode="json")})
-            torch.set_num_threads(config.training.threads)
-            tonight = Tonight.load(
-                download_bundle(night.store, ruling, scratch),
-                cleaned=cleaned.path,
-                features=features.path,
-                episodes=episodes.path,
-                config=config.recommend,
-                device=pick_device(config.training.device),
+            tonight = open_tonight(
+                night,
+                cleaned,
+                features,
+                episodes,
+                ruling,
+                scratch,
+                threads=config.training.threads,
             )
             figures = tonight.frontier(config.recommend, config.episodes, config.seed)
             figures.write_parquet(out / FRONTIER)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import polars as pl
 import prefect.runtime
-import torch
 from prefect import task
 from prefect.logging import get_run_logger
 
@@ -27,13 +26,13 @@ from metarec_core.serving.bundle import CATALOGUE
 from metarec_core.serving.plan import compiled_rules, list_settings
 from metarec_core.serving.tonight import Tonight
 from metarec_core.storage import StageFacts, StageOutput
-from metarec_core.training.device import pick_device
 from tasks.diversity import chosen_diversity
 from tasks.findings import keep, options, read_report, say, warn
 from tasks.night import Night
 from tasks.quality import fingerprint, validate_recommendations
 from tasks.stage import COMPUTED, stage
-from tasks.tracking import ChampionRef, download_bundle
+from tasks.tonight import open_tonight
+from tasks.tracking import ChampionRef
 
 
 def declared_rules(night: Night) -> Rules | None:
@@ -86,19 +85,10 @@ def recommend_users(
         sinks = open_sinks(recommend.sinks, night.home.root, os.environ)
 
         def build(out: Path, scratch: Path) -> StageFacts:
-            bundle = download_bundle(night.store, ruling, scratch)
-            facts = _write_lists(
-                night,
-                cleaned,
-                features,
-                episodes,
-                bundle,
-                out / LISTS,
-                scratch,
-                rules,
-                diversity,
-            )
-            _judge(night, cleaned, out, bundle / CATALOGUE, rules)
+            # Shards run side by side, a thread each: that pays more than threads in a product.
+            tonight = open_tonight(night, cleaned, features, episodes, ruling, scratch, threads=1)
+            facts = _write_lists(night, tonight, out / LISTS, scratch, rules, diversity)
+            _judge(night, cleaned, out, scratch / "bundle" / CATALOGUE, rules)
             return facts
 
         inputs = [cleaned, features, episodes]
@@ -114,27 +104,13 @@ def recommend_users(
 
 def _write_lists(
     night: Night,
-    cleaned: StageOutput,
-    features: StageOutput,
-    episodes: StageOutput,
-    bundle_directory: Path,
+    tonight: Tonight,
     target: Path,
     scratch: Path,
     rules: Rules | None,
     diversity: DiversityConfig,
 ) -> StageFacts:
-    config = night.config
-    # Shards run side by side, a thread each: that pays more than threads within a product.
-    torch.set_num_threads(1)
-    device = pick_device(config.training.device)
-    tonight = Tonight.load(
-        bundle_directory,
-        cleaned=cleaned.path,
-        features=features.path,
-        episodes=episodes.path,
-        config=config.recommend,
-        device=device,
-    )
+    config, device = night.config, tonight.bundle.device
     bundle, translation = tonight.bundle, tonight.translation
     compiled = None
     if rules is not None:

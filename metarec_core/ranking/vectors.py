@@ -31,11 +31,36 @@ def vector_learner(learner: Learner) -> Learner | None:
     return None
 
 
+def factor_vectors(learner: Learner) -> tuple[Tensor, str] | None:
+    """Vectors of the items whose products say what is alike, and the learner that has them.
+
+    They are centred over the items that have one: what these have in common adds the same to every
+    score of a user and tells no items apart, and it would make all cosines large. An item whose
+    vector is 0, of which nothing is known, stays at 0: like no other.
+
+    Args:
+        learner: A fitted learner.
+
+    Returns:
+        ``[I, d]`` float64, a copy; None from a learner without vectors.
+    """
+    source = vector_learner(learner)
+    if source is None:
+        return None
+    assert isinstance(source, FactorLearner)
+    with torch.no_grad():
+        vectors = source.item_factors().vectors.detach().double().clone()
+        known = (vectors != 0.0).any(dim=1)
+        if bool(known.any()):
+            vectors[known] -= vectors[known].mean(dim=0)
+    return vectors, source.name
+
+
 def item_vectors(learner: Learner, named: Tensor | None = None) -> tuple[Tensor, str]:
     """What stands for each item, and where it comes from.
 
-    Vectors are centred over the catalogue: what all items have in common adds the same to every
-    score of a user and tells no items apart, and it would make all cosines large.
+    Those of :func:`factor_vectors`, else the centred columns of item-to-item weights, else named
+    features.
 
     Args:
         learner: A fitted learner.
@@ -45,10 +70,9 @@ def item_vectors(learner: Learner, named: Tensor | None = None) -> tuple[Tensor,
         ``[I, d]`` float64, and its source: the name of a learner, or ``features``; ``[I, 0]`` and
         ``nothing`` where items cannot be told apart.
     """
-    source = vector_learner(learner)
-    if source is not None:
-        assert isinstance(source, FactorLearner)
-        return _centred(source.item_factors().vectors), source.name
+    factors = factor_vectors(learner)
+    if factors is not None:
+        return factors
     found = _item_item(learner)
     if found is not None:
         # Items that the same votes speak for are alike: columns of the weights.

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from metarec_core.config import RecommendConfig
+from metarec_core.episodes.types import FloatArray
 from metarec_core.features.spec import FeatureSpec
 from metarec_core.learners.modes import PERSONALISED
 from metarec_core.ranking.diversity.categories import Categories
@@ -18,7 +19,7 @@ from metarec_core.ranking.reasons import ReasonDetail
 from metarec_core.ranking.request import Diversity, ListSettings
 from metarec_core.ranking.rules import CompiledRules, Rules, compile_rules, item_facts
 from metarec_core.schema import Columns
-from metarec_core.serving.audience import Translation
+from metarec_core.serving.audience import Translation, catalogue_positions
 from metarec_core.serving.bundle import Bundle
 
 
@@ -67,6 +68,7 @@ def space_of(
     bundle: Bundle,
     translation: Translation,
     items: pl.DataFrame,
+    encoded: FloatArray,
     specs: Mapping[str, FeatureSpec],
     category: str | None,
 ) -> ItemSpace:
@@ -75,7 +77,8 @@ def space_of(
     Args:
         bundle: The model.
         translation: Tonight's users in its words.
-        items: Imputed items of the features stage, in any order.
+        items: Imputed items of the features stage, in tonight's order.
+        encoded: Their encoded features, ``[I', Fi]``; items that are gone have none.
         specs: Features of items.
         category: Feature whose values are the categories; None for the first that can be.
     """
@@ -83,10 +86,14 @@ def space_of(
         items.drop(Columns.TITLE, strict=False), on=Columns.ITEM, how="left", maintain_order="left"
     )
     n_items = len(bundle.catalogue)
+    places = catalogue_positions(items, bundle.catalogue)
+    features = np.zeros((n_items, encoded.shape[1]), dtype=np.float32)
+    features[places >= 0] = encoded[places[places >= 0]]
     return item_space(
         bundle.learner,
         relevant_share(translation.audience.histories, bundle.scale, n_items),
         categories=Categories.of(ordered, specs, category),
+        item_features=features,
     )
 
 

@@ -66,7 +66,9 @@ class Tonight:
         translation = audience_of(model, tasks, pl.read_parquet(cleaned / "users.parquet"))
         items = pl.read_parquet(features / "items.parquet")
         specs = FeatureEncoder.load(features, "item_encoder").specs
-        space = space_of(model, translation, items, specs, config.diversity.category)
+        encoded = tasks.data.item_features
+        category = config.diversity.category
+        space = space_of(model, translation, items, encoded, specs, category)
         return cls(model, tasks, translation, items, space)
 
     def frontier(

@@ -7,24 +7,17 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 
 from metarec_core.episodes.types import FloatArray, IntArray, InteractionMatrix, ValueScale
 from metarec_core.errors import ModelError
-from metarec_core.learners.average import Average
-from metarec_core.learners.base import FactorLearner, Learner
+from metarec_core.learners.base import Learner
 from metarec_core.ranking.diversity.categories import Categories
 from metarec_core.ranking.diversity.compiled import compiled
 from metarec_core.ranking.diversity.pool import BoolArray, DoubleArray
+from metarec_core.ranking.vectors import factor_vectors
 
 _UNIT = 1e-3
 """How far the length of a vector may be from 1."""
-
-_PREFERRED = ("amortised", "gaussian", "content", "ials", "blr")
-"""Members of an average whose vectors are asked first: those that say what is chosen together."""
-
-_LEAST_DIMENSIONS = 2
-"""A learner whose items differ in fewer says nothing of what is alike."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +113,8 @@ def item_space(
 ) -> ItemSpace:
     """The space of a learner's catalogue.
 
-    Similarity is that of the learner's own item vectors, less their mean: what all items share adds
-    the same to every score of a user and ranks nothing; an item whose vector is 0 is like no other.
-    An average has the vectors of one of its members; a learner without any is served by the items'
-    encoded features, else by their categories.
+    Similarity is that of :func:`~metarec_core.ranking.vectors.factor_vectors`; a learner without
+    any is served by the items' encoded features, else by their categories.
 
     Args:
         learner: A fitted learner.
@@ -135,7 +126,8 @@ def item_space(
         ModelError: If the parts are of different catalogues.
     """
     categories = categories or Categories.none(len(popularity))
-    vectors = _factors(learner)
+    factors = factor_vectors(learner)
+    vectors = None if factors is None else factors[0].cpu().numpy()
     if vectors is None and item_features is not None and item_features.shape[1] > 0:
         vectors = _spread_alike(item_features)
     if vectors is None:
@@ -178,27 +170,6 @@ def _tastes(
             for column in range(n_categories):
                 tastes[row, column] /= total
     return tastes
-
-
-def _factors(learner: Learner) -> DoubleArray | None:
-    if isinstance(learner, Average):
-        # A later member comes in where no earlier one has vectors; the sort keeps their order.
-        members = sorted(
-            learner.members,
-            key=lambda member: (*_PREFERRED, member.name).index(member.name),
-        )
-        found = (_factors(member.learner) for member in members)
-        return next((vectors for vectors in found if vectors is not None), None)
-    if not isinstance(learner, FactorLearner):
-        return None
-    with torch.no_grad():
-        factors = learner.item_factors().vectors.detach().double().cpu()
-    vectors: DoubleArray = factors.numpy().copy()
-    if vectors.shape[1] < _LEAST_DIMENSIONS:
-        return None
-    known = vectors.any(axis=1)
-    vectors[known] -= vectors[known].mean(axis=0) if known.any() else 0.0
-    return vectors
 
 
 def _spread_alike(features: FloatArray) -> DoubleArray:

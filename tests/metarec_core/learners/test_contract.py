@@ -267,18 +267,26 @@ def smaller(support: Support, entry: int) -> Support:
     )
 
 
+def scores_without(
+    learner: Learner, support: Support, items: Tensor | None, entries: Tensor
+) -> Tensor:
+    """Scores without each entry: the learner's own way, or the one that is there for all."""
+    predictor = learner.adapt(support)
+    if isinstance(predictor, Counterfactual):
+        return predictor.without(items, entries)
+    return LeaveOut(learner.adapt, support).without(predictor.scores(items), items, entries)
+
+
 def test_scores_without_an_entry_are_those_of_a_refit(
     learner: Learner, support: Support, test_data: TaskData
 ) -> None:
     predictor = learner.adapt(support)
-    if not isinstance(predictor, Counterfactual):
-        return  # It says nothing of this, and need not.
-    assert isinstance(predictor, Counterfactual)
     items = some_items(25, test_data.n_items)
     tolerance = rounding_of(learner, support)
     entries = torch.tensor([0, 3, 11, -1]).expand(25, -1)
 
-    listed, whole = predictor.without(items, entries), predictor.without(None, entries)
+    listed = scores_without(learner, support, items, entries)
+    whole = scores_without(learner, support, None, entries)
 
     assert listed.shape == (25, 7, 4)
     assert whole.shape == (25, test_data.n_items, 4)
@@ -294,13 +302,13 @@ def test_leaving_out_by_adapting_again_is_a_refit(
     learner: Learner, support: Support, test_data: TaskData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predictor = learner.adapt(support)
-    if not isinstance(predictor, Counterfactual):
-        return  # It says nothing of this, and need not.
     entries = torch.arange(12).expand(25, -1)
     monkeypatch.setattr("metarec_core.learners.leave_out._PAIRS", 7)
     scores = LeaveOut(learner.adapt, support).without(predictor.scores(), None, entries)
     tolerance = rounding_of(learner, support)
-    assert_same([scores], [predictor.without(None, entries)], tolerance)
+    assert_same([scores], [scores_without(learner, support, None, entries)], tolerance)
+    refit = learner.adapt(smaller(support, 5)).scores().double()
+    assert_same([scores[..., 5]], [refit], tolerance)
 
 
 def test_deletions_are_what_the_score_beyond_shares_loses(
@@ -308,7 +316,9 @@ def test_deletions_are_what_the_score_beyond_shares_loses(
 ) -> None:
     predictor = learner.adapt(support)
     if not isinstance(predictor, LinearPredictor):
-        return  # It says nothing of this, and need not.
+        # Without shares nothing is beyond them; which learners have none, test_registry knows.
+        assert not isinstance(predictor, Deletions)
+        return
     items = some_items(25, test_data.n_items)
     beyond = predictor.shares(items).beyond
     assert isinstance(predictor, Deletions) == (beyond is not None)

@@ -15,6 +15,7 @@ from metarec_core.episodes.types import InteractionMatrix, ValueScale
 from metarec_core.errors import ConfigError, ModelError
 from metarec_core.features.spec import FeatureSpec
 from metarec_core.learners.average import Average, Member
+from metarec_core.learners.average_weights import ListWeights
 from metarec_core.learners.base import ItemFactors
 from metarec_core.learners.ease import Ease
 from metarec_core.ranking.diversity.categories import MOST_CATEGORIES, Categories
@@ -27,6 +28,8 @@ POPULARITY = np.array([0.5, 0.0, 0.2])
 class Factored:
     """A learner of three items with given vectors."""
 
+    name = "factored"
+
     def __init__(self, vectors: list[list[float]]) -> None:
         self.vectors = torch.tensor(vectors, dtype=torch.float64)
 
@@ -34,9 +37,13 @@ class Factored:
         return ItemFactors(self.vectors, torch.zeros(len(self.vectors), dtype=torch.float64))
 
 
-def average_of(**learners: object) -> Average:
+def average_of(weights: dict[str, float] | None = None, **learners: object) -> Average:
     average = Average(Average.Config())
     average.members = [Member(name, learner) for name, learner in learners.items()]
+    average.lists = ListWeights(len(learners))
+    with torch.no_grad():
+        for place, name in enumerate(learners):
+            average.lists.level[:, place] = (weights or {}).get(name, 0.0)
     return average
 
 
@@ -60,18 +67,14 @@ def test_what_all_items_share_does_not_make_them_alike() -> None:
     np.testing.assert_allclose(plain, shifted, atol=1e-6)
 
 
-def test_of_an_average_the_member_that_knows_best_what_is_alike() -> None:
+def test_of_an_average_the_member_that_counts_most_and_tells_items_apart() -> None:
     one, other = (Factored([row, [0.0, 0.0], [0.0, 0.0]]) for row in ([9.0, 0.0], [0.0, 9.0]))
     one.vectors[1], other.vectors[1] = -one.vectors[0], -other.vectors[0]
-    own = Factored([[-1.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
     plain = Factored([[1.0], [2.0], [3.0]])
-    ease = Ease(Ease.Config())
-    for members, expected in (
-        ({"bias": plain, "gaussian": one, "amortised": other}, [0.0, 1.0]),
-        ({"bias": plain, "blr": other, "gaussian": one}, [1.0, 0.0]),
-        ({"bias": plain, "ease": ease, "one_of_mine": own}, [-1.0, 0.0]),
-    ):
-        assert item_space(average_of(**members), POPULARITY).vectors[0].tolist() == expected
+    members = {"bias": plain, "ease": Ease(Ease.Config()), "gaussian": one, "amortised": other}
+    for heavy, expected in (("gaussian", [1.0, 0.0]), ("amortised", [0.0, 1.0])):
+        average = average_of({"bias": 9.0, "ease": 9.0, heavy: 3.0}, **members)
+        assert item_space(average, POPULARITY).vectors[0].tolist() == expected
 
 
 def test_without_vectors_features_say_what_is_alike_then_categories() -> None:
