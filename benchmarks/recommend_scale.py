@@ -33,6 +33,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLAR
 K = 20
 DIM = 64
 MOST_KNOWN = 20
+MEMORY = "1GB"
 SHARD_USERS = 20_000
 EXPLAINED_USERS = 40_000
 SECONDS_WANTED, GIB_WANTED, ADDED_WANTED = 480.0, 2.0, 0.6
@@ -130,14 +131,14 @@ def write(
 ) -> list[Any]:
     """Lists of the first users as shards; finished ones are kept."""
     from metarec_core.ranking.lists import rank
+    from metarec_core.ranking.memory import bytes_of, tile_users
     from metarec_core.ranking.pools import Indexes
     from metarec_core.ranking.request import ListSettings
     from metarec_core.ranking.shards import write_shards
 
     learner, catalogue, audience = given
-    settings = ListSettings(
-        k=K, explained=explained, tile_users=1024, indexes=Indexes(learner), threads=1
-    )
+    fitting = tile_users(bytes_of(MEMORY), learner, k=K, pool=K, reasons=3, workers=workers)
+    settings = ListSettings(k=K, explained=explained, tile_users=fitting, indexes=Indexes(learner))
 
     def lists_of(start: int, stop: int) -> Iterator[pl.DataFrame]:
         return rank(learner, catalogue, audience.part(start, stop), settings)

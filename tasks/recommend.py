@@ -122,12 +122,14 @@ def _write_lists(
             run_date=night.run_date,
             k=config.recommend.k,
         )
+    workers = config.training.threads if device.type == "cpu" else 1
     settings = list_settings(
         config.recommend,
         bundle,
         translation,
         diversity=Diversity(diversity, tonight.space, config.seed),
         rules=compiled,
+        workers=workers,
     )
     n_users = tonight.tasks.data.n_users
     # Worker threads are not the run's own.
@@ -159,7 +161,7 @@ def _write_lists(
         config.recommend.shard_users,
         lists_of,
         key=scratch.name,  # it bears the stage's key
-        workers=config.training.threads if device.type == "cpu" else 1,
+        workers=workers,
         progress=say_shard,
     )
     hand_over(shards, target)

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from metarec_core.ranking.diversity.settings import DiversityConfig
+from metarec_core.ranking.memory import MEMORY_PATTERN
 from metarec_core.ranking.sinks.settings import SinksConfig
 from metarec_core.section import Section
 
@@ -35,8 +36,9 @@ class RecommendConfig(Section):
     reasons: int = Field(3, ge=0, le=50)
     """Support interactions named in each entry's reasons; the others are summed in ``rest``."""
 
-    tile_users: int = Field(512, ge=1, le=65_536)
-    """Users scored at once; memory grows with it, lists do not change."""
+    memory_limit: str = Field("1GB", pattern=MEMORY_PATTERN)
+    """Memory for making lists, beside the model and the users' histories: it decides how many users
+    are in the works at once, never fewer than 32 a thread. Lists do not change with it."""
 
     deletions: int = Field(8, ge=0, le=200)
     """Interactions of each user that the part of a score which has no exact reasons is asked again

@@ -10,6 +10,7 @@ from metarec_core.calibration.settings import CalibrationConfig
 from metarec_core.config.recommend import RecommendConfig
 from metarec_core.learners.average import Average, AverageConfig
 from metarec_core.learners.registry import LEARNERS, LearnerSettings, learner_names
+from metarec_core.ranking.memory import MEMORY_PATTERN
 from metarec_core.ranking.similar import SimilarConfig
 from metarec_core.section import Section
 
@@ -59,7 +60,7 @@ class CleaningConfig(Section):
     min_item_interactions: int = Field(1, ge=1, le=1000)
     """Items with fewer are dropped from the interactions; both are repeated until none is left."""
 
-    memory_limit: str = Field("2GB", pattern=r"^[1-9]\d*(MB|GB)$")
+    memory_limit: str = Field("2GB", pattern=MEMORY_PATTERN)
     """Memory that DuckDB may use before it spills to disk."""
 
     threads: int = Field(2, ge=1, le=256)

@@ -35,6 +35,9 @@ _CPU = torch.device("cpu")
 _MANY_USERS = 64
 """From so many users on items are prepared for a search that nobody prepared them for."""
 
+_JOINT = 32
+"""Entries whose covariance is made at once where the variances alone are wanted."""
+
 _SCORED_ALONE = 1024
 """Most columns scored item by item (vectors per user and item); more come from one product."""
 
@@ -238,8 +241,12 @@ class _Ranker:
     def _unsure_of(self, predictor: Predictor, items: Tensor) -> Tensor:
         """Variance of list scores under the preference, ``[B, K]``; NaN where it is not known."""
         if isinstance(predictor, UncertainScores):
-            joint = predictor.score_covariance(items).double()
-            return joint.diagonal(dim1=1, dim2=2).clamp_min(0.0)
+            # A few entries at a time: the covariance of all is K times as large as its diagonal.
+            parts = [
+                predictor.score_covariance(part).double().diagonal(dim1=1, dim2=2)
+                for part in torch.split(items, _JOINT, dim=1)
+            ]
+            return torch.cat(parts, dim=1).clamp_min(0.0)
         return torch.full(items.shape, torch.nan, dtype=torch.float64, device=items.device)
 
     def _asked(self, items: IntArray, n_rows: int, filler: int = 0) -> Tensor:

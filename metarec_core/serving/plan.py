@@ -14,6 +14,7 @@ from metarec_core.features.spec import FeatureSpec
 from metarec_core.learners.modes import PERSONALISED
 from metarec_core.ranking.diversity.categories import Categories
 from metarec_core.ranking.diversity.space import ItemSpace, item_space, relevant_share
+from metarec_core.ranking.memory import bytes_of, tile_users
 from metarec_core.ranking.pools import Indexes
 from metarec_core.ranking.reasons import ReasonDetail
 from metarec_core.ranking.request import Diversity, ListSettings
@@ -30,6 +31,7 @@ def list_settings(
     *,
     diversity: Diversity | None,
     rules: CompiledRules | None,
+    workers: int,
 ) -> ListSettings:
     """What tonight's lists are to look like.
 
@@ -39,12 +41,20 @@ def list_settings(
         translation: Tonight's users in its words.
         diversity: The re-ranking, its strength chosen; None for none.
         rules: Tonight's rules, compiled for these users; None for none.
+        workers: Shards in the works at once, which share the memory.
     """
     named = bundle.named
     return ListSettings(
         k=config.k,
         reasons=config.reasons,
-        tile_users=config.tile_users,
+        tile_users=tile_users(
+            bytes_of(config.memory_limit),
+            bundle.learner,
+            k=config.k,
+            pool=config.diversity.pool if config.diversity.reorders else config.k,
+            reasons=config.reasons + config.deletions + config.features,
+            workers=workers,
+        ),
         candidates=translation.candidates,
         rules=rules,
         diversity=diversity,

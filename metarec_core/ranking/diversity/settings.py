@@ -20,6 +20,10 @@ MethodName = Literal[
 ]
 
 
+MOST_JOINT = 1000
+"""Candidates whose scores' covariance is held: 8 MB a user."""
+
+
 class DiversityConfig(Section):
     """How each user's candidates are re-ranked so that lists are not all of a kind."""
 
@@ -52,6 +56,15 @@ class DiversityConfig(Section):
             raise ValueError(
                 f"preset {self.preset!r} with method 'none'; wanted a method whose strength "
                 "it chooses, such as 'mmr'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _covariance_fits(self) -> DiversityConfig:
+        if self.method in ("sample", "mean_variance") and self.pool > MOST_JOINT:
+            raise ValueError(
+                f"pool {self.pool} with method {self.method!r}, which holds the square of it for "
+                f"each user; wanted at most {MOST_JOINT}"
             )
         return self
 

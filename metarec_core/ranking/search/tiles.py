@@ -23,6 +23,9 @@ TILE_USERS = 4096
 _ROWS = 128
 """Users whose products with a block are made at once."""
 
+_CANDIDATES = 1 << 23
+"""Most candidates that are held at once, a thread: 100 MB."""
+
 _SPARE = 6
 _LEAST_SPARE = 256
 """Candidates that are held a user: a multiple of ``k``, and a constant."""
@@ -49,7 +52,8 @@ class TiledSearch:
         n_users = len(queries)
         items = np.empty((n_users, k), dtype=np.int64)
         scores = np.empty((n_users, k))
-        size = max(1, min(TILE_USERS, -(-n_users // threads)))
+        fits = max(_ROWS, _CANDIDATES // (_SPARE * k + _LEAST_SPARE))
+        size = max(1, min(TILE_USERS, fits, -(-n_users // threads)))
         starts = range(0, n_users, size)
 
         def tile(start: int) -> None:

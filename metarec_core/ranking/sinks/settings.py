@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from metarec_core.ranking.memory import MEMORY_PATTERN
 from metarec_core.section import Section
 
 TableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
@@ -24,7 +25,7 @@ class DuckDBSinkConfig(Section):
     table: TableName = "recommendations"
     """Table that holds the lists of all run dates."""
 
-    memory_limit: str = Field("1GB", pattern=r"^[1-9]\d*(MB|GB)$")
+    memory_limit: str = Field("1GB", pattern=MEMORY_PATTERN)
     """Memory that DuckDB may use before it spills to disk."""
 
 

@@ -319,6 +319,4 @@ def test_segments_are_those_of_the_schema() -> None:
 
 def test_defaults_are_those_of_the_configuration() -> None:
     configured = Config().recommend
-    assert ListSettings(configured.k) == ListSettings(
-        configured.k, reasons=configured.reasons, tile_users=configured.tile_users
-    )
+    assert ListSettings(configured.k) == ListSettings(configured.k, reasons=configured.reasons)
