@@ -5,7 +5,7 @@ some rounds counts, and rounds of all engines alternate. Factors are those of an
 ML-1M, its rows drawn with replacement and multiplied by noise, and random ones that no bound can
 prune. faiss has no seen filter and is asked without. Lists are compared with float64 scores of all
 items for some users of each case. A peer that is not installed is left out and named
-(`pip install 'metarec[bench]'`).
+(`.venv/bin/pip install -e '.[bench]'`).
 
     python -m benchmarks.topk [--json] [--seed 7] [--threads 1] [--rounds 3] [--quick]
 """
