@@ -19,10 +19,12 @@ from metarec_core.ranking.diversity.rerank import order
 from metarec_core.ranking.pools import Group, Pool
 from metarec_core.ranking.request import Diversity, ListSettings
 from metarec_core.ranking.rules import CompiledRules
-from metarec_core.ranking.search.scores import DoubleArray
+from metarec_core.ranking.search.scores import BoolArray, DoubleArray
 
 _WITH_RULES = 3
 """Candidates, as a multiple of a list's length, that caps and quotas begin with."""
+
+_TEXTS = pl.List(pl.String())
 
 _DEEPER = 4
 """How much larger a pool becomes where it was too small."""
@@ -82,30 +84,34 @@ def assemble_lists(
         settings: What lists are to look like.
     """
     diversity, compiled, k = settings.diversity, settings.rules, settings.k
-    reorders = diversity is not None and diversity.settings.reorders
+    if diversity is not None and not diversity.settings.reorders:
+        diversity = None
     sorted_out = compiled is not None and _says_more_than_masks(compiled)
     depth = k
-    if reorders:
-        assert diversity is not None
+    if diversity is not None:
         depth = max(depth, diversity.settings.pool)
     if sorted_out:
         depth = max(depth, _WITH_RULES * k)
     pool = group.best(depth)
-    positions: IntArray | None = None
-    ranked = pool
-    if reorders:
-        assert diversity is not None
+    ranked, positions = pool, None
+    if diversity is not None:
         length = None if sorted_out else k
         positions = _reordered(adapted, pool, user_ids, diversity, length)
         ranked = _at(pool, positions)
-    if not sorted_out:
+    if compiled is not None and sorted_out:
+        users = np.concatenate([block.users for block in adapted])
+        made = _by_rules(group, pool, ranked, compiled, users)
+        items, scores = made.items, np.where(made.items >= 0, made.scores, -np.inf)
+        flags: pl.Series | None = ruling.rule_flags(made, compiled, users)
+        places = np.where(made.pinned, -1, made.places)
+    else:
         items, scores = ranked.items[:, :k], ranked.scores[:, :k]
-        method = diversity.settings.method if reorders and diversity else None
-        flags = _plain_flags(items, positions, method, k)
-        return Lists(items, scores, pool, flags, ordered=not reorders)
-    assert compiled is not None
-    users = np.concatenate([block.users for block in adapted])
-    return _by_rules(group, pool, ranked, compiled, users, k)
+        flags = _short_flags(items, k)
+        places = np.broadcast_to(np.arange(items.shape[1]), items.shape)
+    if diversity is not None and positions is not None:
+        moved = _moved(positions, places)[items >= 0]
+        flags = _with_moves(flags, moved, diversity.settings.method)
+    return Lists(items, scores, pool, flags, ordered=diversity is None and not sorted_out)
 
 
 def _says_more_than_masks(compiled: CompiledRules) -> bool:
@@ -168,8 +174,7 @@ def _by_rules(
     ranked: Pool,
     compiled: CompiledRules,
     users: IntArray,
-    k: int,
-) -> Lists:
+) -> ruling.Assembled:
     """Walk down the candidates by the rules; whoever's do not suffice gets more of them."""
     made = _assembled(group, ranked, compiled, users, None)
     depth = pool.items.shape[1]
@@ -182,10 +187,7 @@ def _by_rules(
         for whole, part in zip(lists, _parts(again), strict=True):
             whole[open_rows] = part
         open_rows = open_rows[again.needs_deeper]
-    final = replace(made, **dict(zip(_FIELDS, lists, strict=True)))
-    items = final.items[:, :k]
-    scores = np.where(items >= 0, final.scores[:, :k], -np.inf)
-    return Lists(items, scores, pool, ruling.rule_flags(final, compiled, users), ordered=False)
+    return replace(made, **dict(zip(_FIELDS, lists, strict=True)))
 
 
 _FIELDS = (
@@ -252,25 +254,35 @@ def _rows(pool: Pool, rows: IntArray) -> Pool:
     return Pool(pool.items[rows], pool.scores[rows])
 
 
-def _plain_flags(
-    items: IntArray, positions: IntArray | None, method: str | None, k: int
-) -> pl.Series | None:
-    """Flags of lists without rules: who moved up, and why a list is short."""
+def _moved(positions: IntArray, places: IntArray) -> BoolArray:
+    """Whether re-ranking moved an entry up, ``[B, K]``.
+
+    Args:
+        positions: Place by score of each re-ranked candidate, ``[B, L]``.
+        places: Place of each entry among the re-ranked, ``[B, K]``; what lies beyond them, or -1,
+            was not re-ranked.
+    """
+    within = (places >= 0) & (places < positions.shape[1])
+    by_score = np.take_along_axis(positions, np.where(within, places, 0), axis=1)
+    moved: BoolArray = within & (by_score > places)
+    return moved
+
+
+def _with_moves(flags: pl.Series | None, moved: BoolArray, method: str) -> pl.Series:
+    """Flags of entries, ``[N]``, that of re-ranking before others."""
+    texts = pl.Series("flags", [[], [f"moved_up:{method}"]], dtype=_TEXTS)
+    moves = texts.gather(moved.astype(np.uint32))
+    return moves if flags is None else pl.select(pl.concat_list(moves, flags)).to_series()
+
+
+def _short_flags(items: IntArray, k: int) -> pl.Series | None:
+    """Why lists without rules of their own are short, by entry; None where none is."""
     sizes = (items >= 0).sum(axis=1)
     short = sizes < k
-    if positions is None and not short.any():
+    if not short.any():
         return None
     rows, ranks = np.nonzero(items >= 0)
-    moved = np.zeros(len(rows), dtype=np.bool_)
-    if positions is not None:
-        moved = positions[:, : items.shape[1]][rows, ranks] > ranks
     last = (ranks + 1 == sizes[rows]) & short[rows]
-    codes = pl.DataFrame({"moved": moved, "last": np.where(last, sizes[rows], 0)})
-    distinct = codes.unique().sort(codes.columns)
-    texts = [
-        [f"moved_up:{method}"] * moved_up
-        + ([f"short: only {size} open item{'s' if size > 1 else ''}"] if size else [])
-        for moved_up, size in distinct.iter_rows()
-    ]
-    distinct = distinct.with_columns(flags=pl.Series(texts, dtype=pl.List(pl.String())))
-    return codes.join(distinct, on=codes.columns, how="left", maintain_order="left")["flags"]
+    texts = [[f"short: only {size} open item{'s' if size > 1 else ''}"] for size in range(1, k)]
+    told = pl.Series("flags", [[], *texts], dtype=_TEXTS)
+    return told.gather(np.where(last, sizes[rows], 0))

@@ -8,7 +8,7 @@ from metarec_core.ranking.blocks import BLOCK_USERS
 MEMORY_PATTERN = r"^[1-9]\d*(MB|GB)$"
 """How a setting states an amount of memory."""
 
-MOST_USERS = 8192
+MOST_USERS = 1024
 """Users of a tile beyond which nothing gets quicker."""
 
 _UNITS = {"MB": 10**6, "GB": 10**9}

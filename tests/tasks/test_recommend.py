@@ -136,7 +136,7 @@ def test_an_address_that_is_missing_is_found_out_before_the_work(
     ruling = workshop.enthrone(workshop.trained.path / "popularity", "popularity")
     night = in_tables(workshop.night, monkeypatch, tmp_path)
     monkeypatch.delenv("SHOP_DATABASE")
-    monkeypatch.setattr("tasks.recommend.download_bundle", None)
+    monkeypatch.setattr("tasks.recommend.open_tonight", None)
     with pytest.raises(ConfigError, match="environment variable SHOP_DATABASE"):
         recommend(workshop, night, ruling)
 

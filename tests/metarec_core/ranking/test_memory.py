@@ -23,16 +23,16 @@ def users(memory, dim=64, **changes):
 
 
 def test_twice_the_memory_holds_twice_the_users():
-    once, twice = users("200MB"), users("400MB")
+    once, twice = users("50MB"), users("100MB")
     assert twice == pytest.approx(2 * once, abs=1)
-    assert users("400MB", workers=2) == once
+    assert users("100MB", workers=2) == once
     # A posterior of 64 dimensions alone is 32 kB.
-    assert BLOCK_USERS < once < 200_000 // 32
+    assert BLOCK_USERS < once < 50_000 // 32
 
 
 @pytest.mark.parametrize("more", [{"k": 200}, {"pool": 2000}, {"reasons": 40}, {"dim": 128}])
 def test_whatever_a_user_needs_more_of_leaves_room_for_fewer(more):
-    assert users("200MB", **more) < users("200MB")
+    assert users("50MB", **more) < users("50MB")
 
 
 def test_there_is_a_block_at_least_and_an_end_at_last():

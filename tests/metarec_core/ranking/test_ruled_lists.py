@@ -265,6 +265,25 @@ def test_rules_hold_for_lists_that_are_re_ranked():
             assert items[0] == 9
 
 
+def test_what_re_ranking_moved_is_told_beside_what_rules_did():
+    problem = Problem(5, n_items=60)
+    config = DiversityConfig(method="mmr", strength=0.8, pool=20)
+    diversity = Diversity(config, space(problem), seed=1)
+    pool = problem.items(problem.lists(k=20))
+    ranked = problem.items(problem.lists(k=20, diversity=diversity))
+    rows = [{"rule": "pin", "item_id": f"i{pool[0][19]:04d}", "position": 1, "user_id": "u0"}]
+    compiled = problem.compile(5, rows, caps={"A": 1})
+    frame = problem.lists(rules=compiled, diversity=diversity)
+    told = set()
+    for user, items in enumerate(problem.items(frame)):
+        flags = frame.filter(pl.col("user_id") == f"u{user}")["rule_flags"].to_list()
+        for item, flag in zip(items, flags, strict=True):
+            moved = pool[user].index(item) > ranked[user].index(item) and flag != ["pinned"]
+            assert flag[:1] == ["moved_up:mmr"] if moved else "moved_up:mmr" not in flag
+            told.add(tuple(flag))
+    assert {("pinned",), ("moved_up:mmr",), ("moved_up:mmr", "after_cap:A")} <= told
+
+
 def test_the_probability_of_relevance_is_the_calibrations():
     problem = Problem(7)
     line = Affine(shift=(0.2,) * len(KNOTS), slope=(0.7,) * len(KNOTS))
