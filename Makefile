@@ -42,12 +42,12 @@ demo: $(STAMP) ## Run a whole night on MovieLens 100K
 	$(METAREC) demo
 
 .PHONY: test
-test: $(STAMP) ## Run the fast tests
-	$(PYTHON) -m pytest -m "$(FAST)" $(PYTEST_ARGS)
+test: $(STAMP) ## Run the fast tests, on every core
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m "$(FAST)" --numprocesses auto --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: test-all
-test-all: $(STAMP) ## Run every test: also kills, servers with a worker, browser (chromium), README
-	$(PYTHON) -m pytest $(PYTEST_ARGS)
+test-all: test ## Run every test: also kills, servers with a worker, browser (chromium), README
+	$(PYTHON) -m pytest -m "not ($(FAST))" $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: $(STAMP) ## Check format, rules, docstrings, types and the direction of imports
@@ -80,7 +80,7 @@ lock: ## Renew constraints.txt by a fresh resolution of pyproject.toml
 	scratch=$$(mktemp -d); \
 	trap 'rm -rf "$$scratch"' EXIT; \
 	"$$python" -m venv "$$scratch/venv"; \
-	"$$scratch/venv/bin/python" -m pip install --quiet --editable '.[dev]'; \
+	"$$scratch/venv/bin/python" -m pip install --quiet --editable '.[dev,bench]'; \
 	{ \
 		echo "# The exact versions that tests and CI run on; 'make lock' renews them. torch bears no"; \
 		echo "# local tag, so that each platform takes its own build of it."; \

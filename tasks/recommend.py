@@ -29,6 +29,7 @@ from metarec_core.storage import StageFacts, StageOutput
 from tasks.diversity import chosen_diversity
 from tasks.findings import keep, options, read_report, say, warn
 from tasks.night import Night
+from tasks.progress import told_progress
 from tasks.quality import fingerprint, validate_recommendations
 from tasks.stage import COMPUTED, stage
 from tasks.tonight import open_tonight
@@ -132,18 +133,6 @@ def _write_lists(
         workers=workers,
     )
     n_users = tonight.tasks.data.n_users
-    # Worker threads are not the run's own.
-    logger = get_run_logger()
-
-    def say_shard(shard: ShardFact) -> None:
-        logger.info(
-            "recommend: %s of users %d to %d %s, %d rows",
-            shard.path.name,
-            shard.start,
-            shard.stop,
-            "found" if shard.reused else "written",
-            shard.rows,
-        )
 
     def lists_of(start: int, stop: int) -> Iterator[pl.DataFrame]:
         return rank(
@@ -155,15 +144,24 @@ def _write_lists(
             device=device,
         )
 
-    shards = write_shards(
-        scratch / "shards",
-        n_users,
-        config.recommend.shard_users,
-        lists_of,
-        key=scratch.name,  # it bears the stage's key
-        workers=workers,
-        progress=say_shard,
-    )
+    done = 0
+    with told_progress("lists", key="lists") as tell:
+
+        def on(shard: ShardFact) -> None:
+            nonlocal done
+            done += shard.stop - shard.start
+            state = "found" if shard.reused else "written"
+            tell(done, n_users, f"{shard.path.name} {state}, {done:,} of {n_users:,} users")
+
+        shards = write_shards(
+            scratch / "shards",
+            n_users,
+            config.recommend.shard_users,
+            lists_of,
+            key=scratch.name,  # it bears the stage's key
+            workers=workers,
+            progress=on,
+        )
     hand_over(shards, target)
     nobody = users_without_list(
         [shard.path for shard in shards],

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from prefect import task
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from metarec_core.calibration.fit import calibrate
 from metarec_core.calibration.relevance import ByMode
@@ -31,6 +26,7 @@ from metarec_core.storage import StageFacts, StageOutput, write_json
 from metarec_core.training.device import pick_device
 from tasks.ingest import read_descriptor
 from tasks.night import Night
+from tasks.progress import Told, told_progress
 from tasks.stage import COMPUTED, Stage, stage
 from tasks.tracking import Context
 
@@ -82,14 +78,14 @@ def _train_all(
     fitted: dict[str, Learner] = {}
     for name in config.training.learners:
         learner = learner_class(name)(getattr(config.learners, name))
-        with _progress(running, name) as report_progress:
+        with told_progress(f"training {name}", key="training") as tell:
             context = FitContext(
                 seed=config.seed,
                 device=device,
                 max_support=config.episodes.max_support,
                 max_query=config.episodes.max_query,
                 work=scratch / name,
-                progress=report_progress,
+                progress=_curves(running, name, tell),
                 settings={other: getattr(config.learners, other) for other in learner_names()},
                 fitted=fitted,
             )
@@ -170,34 +166,13 @@ def progress_note(step: int, steps: int, metrics: Mapping[str, float]) -> str:
     return f"turn {step}/{steps}  {told}"
 
 
-@contextmanager
-def _progress(
-    running: Stage, name: str
-) -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:
-    """Epochs as a bar on a terminal, a bar in Prefect's pages, and curves in MLflow."""
-    artifact: Any = None
-    shown = -1.0
-    columns = (TextColumn(f"training {name}"), BarColumn(), TextColumn("{task.fields[note]}"))
-    bar = Progress(*columns, TimeRemainingColumn(), disable=not sys.stderr.isatty())
-    line = bar.add_task(name, total=None, note="")
+def _curves(
+    running: Stage, name: str, tell: Told
+) -> Callable[[int, int, Mapping[str, float]], None]:
+    """Epochs as curves in MLflow, and told."""
 
     def report(step: int, steps: int, metrics: Mapping[str, float]) -> None:
-        nonlocal artifact, shown
         running.tracked.log_epoch(step, {f"{name}/{key}": value for key, value in metrics.items()})
-        note = progress_note(step, steps, metrics)
-        bar.update(line, total=steps, completed=step, note=note)
-        percent = 100.0 * step / steps
-        # Each update is a request to the server: one every few percent is enough to watch.
-        if artifact is None:
-            artifact = create_progress_artifact(percent, key="training", description=f"{name}")
-        elif percent - shown >= 5.0:
-            update_progress_artifact(artifact, percent, description=f"{name}: {note}")
-        else:
-            return
-        shown = percent
-        get_run_logger().info("%s: %s", name, note)
+        tell(step, steps, progress_note(step, steps, metrics))
 
-    with bar:
-        yield report
-    if artifact is not None:
-        update_progress_artifact(artifact, 100.0, description=f"{name}: done")
+    return report

@@ -23,7 +23,9 @@ GENRES = ("Action", "Comedy", "Drama")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep the tools silent, and Prefect out of the developer's own home, from before import."""
-    variables = Home(config.cache.mkdir("metarec-home")).environment()
+    # Processes that test side by side have a Prefect each: its database knows one writer.
+    process = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    variables = Home(config.cache.mkdir(f"metarec-home-{process}")).environment()
     del variables[HOME_VARIABLE]  # each test has one of its own
     for name, value in variables.items():
         os.environ.setdefault(name, value)

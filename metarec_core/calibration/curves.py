@@ -80,8 +80,9 @@ class Isotonic(_Curve):
         """Probabilities at ``z``; all three arrays have one shape, or shapes that broadcast."""
         levels, heights = np.array(self.levels), np.array(self.heights)
         z, left, share = np.broadcast_arrays(z, left, share)
+        z = np.clip(z, levels[0], levels[-1])
         place = np.clip(np.searchsorted(levels, z, side="right") - 1, 0, len(levels) - 2)
-        step = np.clip((z - levels[place]) / (levels[place + 1] - levels[place]), 0.0, 1.0)
+        step = (z - levels[place]) / (levels[place + 1] - levels[place])
 
         def height(knot: Integers) -> Doubles:
             low, high = heights[knot, place], heights[knot, place + 1]

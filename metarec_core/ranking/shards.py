@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
 
@@ -91,7 +91,7 @@ def write_shards(
         key: Names everything the rows depend on. Shards of another key, or of another cut of the
             users, are discarded.
         workers: Shards in progress at once; memory grows with it, files do not change.
-        progress: Called with every shard once it is whole, found ones first; from any thread.
+        progress: Called with every shard once it is whole, found ones first; never from a worker.
 
     Returns:
         The shards in the order of their users.
@@ -112,21 +112,35 @@ def write_shards(
 
     def write(index: int) -> ShardFact:
         start, stop = ranges[index]
-        fact = write_shard(directory, index, start, stop, make(start, stop), key=key)
-        say(fact)
-        return fact
+        return write_shard(directory, index, start, stop, make(start, stop), key=key)
 
-    missing = [index for index in range(len(ranges)) if index not in facts]
-    if workers <= 1 or len(missing) <= 1:
-        facts |= {index: write(index) for index in missing}
-    else:
-        pool = ThreadPoolExecutor(min(workers, len(missing)), thread_name_prefix="shard")
-        try:
-            facts |= dict(zip(missing, pool.map(write, missing), strict=True))
-        finally:
-            # After an error nobody begins another shard; those in progress are still finished.
-            pool.shutdown(cancel_futures=True)
+    def whole(index: int, fact: ShardFact) -> None:
+        facts[index] = fact
+        say(fact)
+
+    _in_turns(write, [index for index in range(len(ranges)) if index not in facts], workers, whole)
     return [facts[index] for index in range(len(ranges))]
+
+
+def _in_turns(
+    write: Callable[[int], ShardFact],
+    missing: list[int],
+    workers: int,
+    whole: Callable[[int, ShardFact], None],
+) -> None:
+    """Write shards, ``workers`` at once; ``whole`` hears of each from the caller's thread."""
+    if workers <= 1 or len(missing) <= 1:
+        for index in missing:
+            whole(index, write(index))
+        return
+    pool = ThreadPoolExecutor(min(workers, len(missing)), thread_name_prefix="shard")
+    try:
+        begun = {pool.submit(write, index): index for index in missing}
+        for future in as_completed(begun):
+            whole(begun[future], future.result())
+    finally:
+        # After an error nobody begins another shard; those in progress are still finished.
+        pool.shutdown(cancel_futures=True)
 
 
 def write_shard(

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from flows.cli import app
 from flows.services.health import call
 from metarec_core.storage import hash_files
 
@@ -69,13 +71,6 @@ def test_config_prints_a_file_that_config_takes(metarec, tmp_path: Path) -> None
         (["config", "--set", "trainin.threads=1"], 2, "did you mean 'training'"),
         (["config", "--set", "recommend.k=0"], 2, "greater than or equal to 1"),
         (["run", "--config", "nowhere.yaml"], 2, "nowhere.yaml"),
-        (["benchmark", "--protocol", "p9"], 2, "benchmark.protocol"),
-        (["benchmark", "--learners", "magic"], 2, "unknown learners ['magic']"),
-        (["tune", "--learner", "popularity"], 2, "'popularity' has no search space"),
-        (["tune", "--learner", "magic"], 2, "'magic' is unknown"),
-        (["tune", "--trials", "0"], 2, "tune.trials"),
-        (["tune", "--metric", "luck"], 2, "tune.metric"),
-        (["transfer", "--fractions", "0,1"], 2, "transfer.fractions"),
         (["show", "1"], 3, "metarec demo"),
         (["similar"], 2, "neither an item nor a user"),
         (["similar", "1", "--user", "1"], 2, "both an item and a user"),
@@ -93,6 +88,32 @@ def test_mistakes_have_one_clear_message_and_an_exit_code(
     assert expected in result.stderr
     assert "Traceback" not in result.stderr
     assert result.stderr.count("error: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["benchmark", "--protocol", "p9"], "benchmark.protocol"),
+        (["benchmark", "--learners", "magic"], "unknown learners ['magic']"),
+        (["tune", "--learner", "popularity"], "'popularity' has no search space"),
+        (["tune", "--learner", "magic"], "'magic' is unknown"),
+        (["tune", "--trials", "0"], "tune.trials"),
+        (["tune", "--metric", "luck"], "tune.metric"),
+        (["transfer", "--fractions", "0,1"], "transfer.fractions"),
+    ],
+)
+def test_a_study_out_of_bounds_is_said_once_and_recorded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str], expected: str
+) -> None:
+    # What Prefect makes of it is for the slow tests: its server takes a while to start.
+    recorded: list[str] = []
+    monkeypatch.setenv("METAREC_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("flows.refused.record_refusal", lambda name, *_: recorded.append(name))
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert expected in result.stderr
+    assert result.stderr.count("error: ") == 1
+    assert recorded == words[:1]
 
 
 def test_an_error_is_json_where_json_was_asked_for(metarec, tmp_path: Path) -> None:

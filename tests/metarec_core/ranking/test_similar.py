@@ -58,7 +58,6 @@ def test_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_index_answers_nearly_as_well_and_says_how_well(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    pytest.importorskip("usearch")
     table = vectors(3000, 8)
     asked = torch.arange(0, 3000, 3)
     config = SimilarConfig(index="usearch", index_above=100, recall_sample=50)
