@@ -55,7 +55,8 @@ class DatabaseSink:
         batch_rows: Rows sent at once.
 
     Raises:
-        ConfigError: If the dialect or its driver is not installed.
+        ConfigError: If the dialect or its driver is not installed, the driver is an asynchronous
+            one, or an option of the URL is of the wrong kind.
     """
 
     def __init__(
@@ -64,23 +65,31 @@ class DatabaseSink:
         self.url, self.batch_rows = url, batch_rows
         self.table = _table(table, db_schema)
         self.label = f"{url.get_backend_name()} table {self.table.fullname}"
+        found: str | None = None
         try:
             # Parameters are people's data, and stay out of errors.
             self.engine = sa.create_engine(
                 url, hide_parameters=True, echo=False, poolclass=sa.pool.NullPool
             )
-        except (ImportError, sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as error:
-            found = redacted(str(error), url)
-        else:
-            return
+        except (ImportError, sa.exc.ArgumentError, ValueError, TypeError) as error:
+            found = redacted(f"{type(error).__name__}: {error}", url)
         # Outside of the except block: a chained error would repeat what was redacted.
-        raise ConfigError(
-            self.label,
-            found=found,
-            wanted="an installed dialect and driver",
-            next_step=f"install the driver of {url.drivername} where the night runs, or correct "
-            "the URL",
-        )
+        if found is not None:
+            raise ConfigError(
+                self.label,
+                found=found,
+                wanted="an installed dialect and driver, and options that it takes",
+                next_step=f"install the driver of {url.drivername} where the night runs, or "
+                "correct the URL",
+            )
+        if self.engine.dialect.is_async:
+            raise ConfigError(
+                self.label,
+                found=f"the asynchronous driver {self.engine.dialect.driver}",
+                wanted="a synchronous driver, such as that of postgresql+psycopg",
+                next_step="name a synchronous driver at the start of the URL, and install it where "
+                "the night runs",
+            )
 
     @contextmanager
     def replacing(self, shards: Sequence[Path], stamp: Stamp) -> Iterator[int]:

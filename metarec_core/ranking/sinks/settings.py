@@ -34,8 +34,9 @@ class DatabaseSinkConfig(Section):
 
     url_variable: EnvironmentVariable = "METAREC_LISTS_URL"
     """Environment variable that holds the database's URL, such as
-    ``postgresql+psycopg://user:password@host/database``. Never the URL itself: settings are shown
-    and logged. The driver has to be installed where the night runs."""
+    ``postgresql+psycopg://user:password@host/database``, a password's @ written as %40. Never the
+    URL itself: settings are shown and logged. The driver has to be installed where the night runs,
+    and no asynchronous one."""
 
     table: TableName = "recommendations"
     """Table that holds the lists of all run dates; it is created if need be."""
