@@ -3,8 +3,10 @@
 All on the same factors, in one run, with the same number of threads; of each engine the best of
 some rounds counts, and rounds of all engines alternate. Factors are those of an iALS trained on
 ML-1M, its rows drawn with replacement and multiplied by noise, and random ones that no bound can
-prune. faiss has no seen filter and is asked without. Lists are compared with float64 scores of all
-items for some users of each case. A peer that is not installed is left out and named
+prune. faiss has no seen filter and is asked without. What an engine does once for its items, before
+the first query, stands in `prepare_seconds` and is not part of the rates: of a night's users it is
+one of many steps, of a few queries it is most of the work. Lists are compared with float64 scores
+of all items for some users of each case. A peer that is not installed is left out and named
 (`.venv/bin/pip install -e '.[bench]'`).
 
     python -m benchmarks.topk [--json] [--seed 7] [--threads 1] [--rounds 3] [--quick]
@@ -49,15 +51,26 @@ QUICK = (Shape(300, 3_000, 16, 10),)
 Engine = Callable[[], Any]
 
 
-def engines(case: Any, k: int, threads: int) -> tuple[dict[str, Engine], list[str]]:
-    """What is timed, by name, and the peers that are absent."""
+class Engines(NamedTuple):
+    """What is timed, by name; seconds that preparing items took; the peers that are absent."""
+
+    run: dict[str, Engine]
+    prepared: dict[str, float]
+    absent: list[str]
+
+
+def engines(case: Any, k: int, threads: int) -> Engines:
+    """Every engine with its items prepared."""
     import torch
 
     from metarec_core.ranking.search import FactorIndex
 
     queries, vectors = torch.from_numpy(case.queries), torch.from_numpy(case.vectors)
     typical = float(queries.norm(dim=1).median())
+    FactorIndex(vectors[:256], typical_norm=typical)  # compiles
+    started = time.perf_counter()
     index = FactorIndex(vectors, typical_norm=typical)
+    prepared = {"metarec": time.perf_counter() - started}
     buffer = torch.empty(GEMM_USERS, len(vectors))
 
     def gemm() -> None:
@@ -92,11 +105,13 @@ def engines(case: Any, k: int, threads: int) -> tuple[dict[str, Engine], list[st
 
         faiss.omp_set_num_threads(threads)
         flat = faiss.IndexFlatIP(vectors.shape[1])
+        started = time.perf_counter()
         flat.add(case.vectors)
+        prepared["faiss"] = time.perf_counter() - started
         found["faiss"] = lambda: flat.search(case.queries, k)
     else:
         absent.append("faiss")
-    return found, absent
+    return Engines(found, prepared, absent)
 
 
 def timed(run: Mapping[str, Engine], rounds: int) -> dict[str, float]:
@@ -126,7 +141,7 @@ def measure(
     label: str, case: Any, shape: Shape, threads: int, rounds: int, seed: int
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The rows of one case, and the peers that are absent."""
-    run, absent = engines(case, shape.k, threads)
+    run, prepared, absent = engines(case, shape.k, threads)
     lists = run["metarec"]().items
     rng = np.random.default_rng(seed)
     users = rng.choice(shape.users, min(CHECKED_USERS, shape.users), replace=False)
@@ -141,6 +156,7 @@ def measure(
             "case": f"{label} {shape.users}x{shape.items} d={shape.dim} K={shape.k}",
             "engine": name,
             "users_per_second": round(shape.users / seconds[name]),
+            "prepare_seconds": round(prepared.get(name, 0.0), 3),
             "ratio_to_implicit": ratio(name, "implicit"),
             "ratio_to_faiss": ratio(name, "faiss"),
             "ratio_to_gemm": ratio(name, "gemm"),
@@ -155,8 +171,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     """The rows as text."""
     lines = [
         (
-            f"{'case':38} {'engine':9} {'users/s':>9} {'x implicit':>10} {'x faiss':>8} "
-            f"{'x GEMM':>7} {'agreement':>9}"
+            f"{'case':38} {'engine':9} {'users/s':>9} {'prepared':>9} {'x implicit':>10} "
+            f"{'x faiss':>8} {'x GEMM':>7} {'agreement':>9}"
         )
     ]
     for row in rows:
@@ -164,8 +180,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         told = ["-" if figure is None else f"{figure:.2f}" for figure in figures]
         agreed = "-" if row["agreement"] is None else f"{row['agreement']:.3f}"
         lines.append(
-            f"{row['case']:38} {row['engine']:9} {row['users_per_second']:>9,} {told[0]:>10} "
-            f"{told[1]:>8} {told[2]:>7} {agreed:>9}"
+            f"{row['case']:38} {row['engine']:9} {row['users_per_second']:>9,} "
+            f"{row['prepare_seconds']:>7.3f} s {told[0]:>10} {told[1]:>8} {told[2]:>7} {agreed:>9}"
         )
     return "\n".join(lines)
 

@@ -40,6 +40,7 @@ def test_it_measures_both_kinds_of_factors_and_names_absent_peers(shared_data, c
         own = rows[label, "metarec"]
         assert own["agreement"] == 1.0
         assert own["users_per_second"] > 0
+        assert own["prepare_seconds"] > 0
         assert own["ratio_to_faiss"] is None
         assert rows[label, "gemm"]["ratio_to_gemm"] == 1.0
 
