@@ -52,6 +52,7 @@ from metarec_core.ranking.diversity.registry import METHODS
 from metarec_core.ranking.diversity.rerank import rerank
 from metarec_core.ranking.diversity.settings import DiversityConfig
 from metarec_core.ranking.diversity.space import ItemSpace, item_space, relevant_share
+from metarec_core.ranking.diversity.taste import liked_from
 from metarec_core.schema import Table
 
 CPU = torch.device("cpu")
@@ -221,7 +222,8 @@ def pools_of(
         seed=config.seed,
         rank_reserved=False,
     )
-    return judged_pools(learner, judged, size=pool, device=CPU)
+    least = liked_from(tasks.data.scale)
+    return judged_pools(learner, judged, size=pool, device=CPU, liked_from=least)
 
 
 def trained(name: str, tasks: Tasks, config: Config, epochs: int) -> Learner:

@@ -132,9 +132,9 @@ def write(
     key: str = "",
 ) -> list[Any]:
     """Lists of the first users as shards; finished ones are kept."""
+    from metarec_core.ranking.indexes import Indexes
     from metarec_core.ranking.lists import rank
     from metarec_core.ranking.memory import bytes_of, tile_users
-    from metarec_core.ranking.pools import Indexes
     from metarec_core.ranking.request import ListSettings
     from metarec_core.ranking.shards import write_shards
 

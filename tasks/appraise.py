@@ -10,7 +10,8 @@ from prefect import task
 from metarec_core.evaluation.explanations import judge_reasons, stability
 from metarec_core.ranking.publication import LISTS, earlier_lists, shards_in
 from metarec_core.reporting.lists import read_publication
-from metarec_core.serving.appraisal import EVERYONE, drawn_lists, list_figures
+from metarec_core.schema import Columns
+from metarec_core.serving.appraisal import EVERYONE, drawn_lists, list_figures, lists_of
 from metarec_core.storage import StageFacts, StageOutput
 from tasks.night import Night
 from tasks.stage import COMPUTED, stage
@@ -65,7 +66,8 @@ def appraise_lists(
             )
             told = [judged.metrics]
             if before is not None:
-                told.append(stability(drawn, drawn_lists(shards_in(before / LISTS), config.seed)))
+                former = lists_of(shards_in(before / LISTS), drawn[Columns.USER])
+                told.append(stability(drawn, former))
             explained = pl.concat(told)
             explained.write_parquet(out / EXPLANATIONS)
             judged.curves.write_parquet(out / CURVES)

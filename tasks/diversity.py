@@ -7,9 +7,10 @@ from pathlib import Path
 from prefect import task
 from prefect.logging import get_run_logger
 
-from metarec_core.ranking.diversity.frontier import gentle
+from metarec_core.ranking.diversity.frontier import gentle, unmeasured
 from metarec_core.ranking.diversity.settings import DiversityConfig
 from metarec_core.storage import StageFacts, StageOutput
+from tasks.findings import warn
 from tasks.night import Night
 from tasks.stage import COMPUTED, stage
 from tasks.tonight import open_tonight
@@ -18,6 +19,9 @@ from tasks.tracking import ChampionRef
 FRONTIER = "frontier.parquet"
 CHOSEN = "chosen"
 """Fact of the stage: the settings of the re-ranking, its strength chosen."""
+
+UNMEASURED = "unmeasured"
+"""Fact of the stage: why the preset had nothing to choose by; null where it had, or none is set."""
 
 
 @task(name="diversity", **COMPUTED)
@@ -61,10 +65,19 @@ def study_diversity(
             figures = tonight.frontier(config.recommend, config.episodes, config.seed)
             figures.write_parquet(out / FRONTIER)
             chosen = gentle(wanted, figures)
-            return StageFacts(rows_out=len(figures), facts={CHOSEN: chosen.model_dump(mode="json")})
+            return StageFacts(
+                rows_out=len(figures),
+                facts={
+                    CHOSEN: chosen.model_dump(mode="json"),
+                    UNMEASURED: unmeasured(figures) if wanted.preset is not None else None,
+                },
+            )
 
         output = running.build(build, inputs=[cleaned, features, episodes])
         chosen = chosen_diversity(output)
+        why = output.facts.get(UNMEASURED)
+        if why is not None:
+            warn(night, [f"diversity: {why}; the preset {wanted.preset} leaves lists as they are"])
         running.tracked.log_metrics({"diversity": {"strength": chosen.strength}})
     get_run_logger().info("diversity: %s at strength %g", chosen.method, chosen.strength)
     return output

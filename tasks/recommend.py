@@ -14,6 +14,7 @@ from prefect import task
 from prefect.logging import get_run_logger
 
 from metarec_core.ranking.diversity.settings import DiversityConfig
+from metarec_core.ranking.diversity.taste import liked_from
 from metarec_core.ranking.lists import rank
 from metarec_core.ranking.publication import LISTS, publish
 from metarec_core.ranking.request import Diversity
@@ -128,7 +129,7 @@ def _write_lists(
         config.recommend,
         bundle,
         translation,
-        diversity=Diversity(diversity, tonight.space, config.seed),
+        diversity=Diversity(diversity, tonight.space, config.seed, liked_from(bundle.scale)),
         rules=compiled,
         workers=workers,
     )

@@ -89,8 +89,9 @@ def calibration_of(pairs: Pairs, scale: ValueScale) -> RelevanceCalibration | No
         scale: What values mean, and which are legal.
 
     Returns:
-        None without a pair, and where pairs are too few, or all alike, to say anything of list
-        scores.
+        None without a pair; where pairs are too few, or all alike, to say anything of list scores;
+        and where all values held out are relevant and relevance begins at an end of the scale: then
+        every legal value is relevant, or nothing shows where the grid has its next value.
     """
     if not len(pairs):
         return None
@@ -103,11 +104,11 @@ def calibration_of(pairs: Pairs, scale: ValueScale) -> RelevanceCalibration | No
     if basis is Basis.VALUE:
         threshold = threshold_of(pairs.values, scale.relevant_from)
         half_step = scale.relevant_from - threshold
-        settings |= {
-            "threshold": threshold,
-            "low": scale.minimum - half_step,
-            "high": scale.maximum + half_step,
-        }
+        low, high = scale.minimum - half_step, scale.maximum + half_step
+        if not low < threshold < high:
+            logger.info("no value below %g was held out: nothing to tell apart", threshold)
+            return None
+        settings |= {"threshold": threshold, "low": low, "high": high}
         z = probit_above(
             pairs.mean,
             pairs.variance,

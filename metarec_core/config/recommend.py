@@ -48,7 +48,8 @@ class RecommendConfig(Section):
     """Features of an item's content named in its reasons, where the learner reads content."""
 
     counterfactuals: bool = False
-    """Say where an entry would stand among the candidates without its strongest reason."""
+    """Say where an entry would stand without its strongest reason, among the 200 best candidates or
+    those of the re-ranking."""
 
     rules: str | None = Field(None, max_length=4096)
     """Path of a rules document (YAML): what may be shown to whom, caps, quotas and pins."""

@@ -19,7 +19,7 @@ DIVERSITY_METRICS: Mapping[str, str] = {
     "intra_list_diversity": "1 less the mean cosine of two items of a list",
     "category_coverage": "share of all categories in a list",
     "category_entropy": "entropy of the categories of a list, in bits",
-    "category_calibration_error": "divergence of a list's categories from the history's, in nats",
+    "category_calibration_error": "divergence of a list's categories from what was liked, in nats",
     "novelty": "mean self-information of a list's items, in bits",
     "unexpectedness": "1 less the mean cosine of a list's items with the history's",
     "serendipity": "share of a list that is relevant and not what popularity shows",
@@ -40,6 +40,8 @@ def diversity_figures(
     history: IntArray,
     history_mask: BoolArray,
     targets: BoolArray | None = None,
+    *,
+    liked: BoolArray | None = None,
 ) -> dict[str, float]:
     """Every figure of :data:`DIVERSITY_METRICS`; those of one list are means over users.
 
@@ -49,6 +51,8 @@ def diversity_figures(
         history: What each user is known by, catalogue indices, ``[U, S]``.
         history_mask: True where an entry is real, ``[U, S]``.
         targets: Which entries each user turned out to like, ``[U, K]``; None: not known.
+        liked: Which entries of the history the user's taste is read from, ``[U, S]``, see
+            :func:`metarec_core.ranking.diversity.taste.liked`; None: all that are real.
 
     Returns:
         Name to figure. A figure is a mean over the users who have one, and NaN where nobody has:
@@ -67,6 +71,7 @@ def diversity_figures(
         )
     widest = max(space.vectors.shape[1], space.categories.shape[1], 1)
     entries = max(lists.shape[1] + history.shape[1], 1)
+    liked = history_mask if liked is None else liked
     step = max(1, _CELLS_AT_ONCE // (widest * entries))
     parts = [
         _by_user(
@@ -74,6 +79,7 @@ def diversity_figures(
             space,
             history[start : start + step],
             history_mask[start : start + step],
+            liked[start : start + step],
             None if targets is None else targets[start : start + step],
         )
         for start in range(0, len(lists), step)
@@ -124,10 +130,11 @@ def _by_user(
     space: ItemSpace,
     history: IntArray,
     mask: BoolArray,
+    liked: BoolArray,
     targets: BoolArray | None,
 ) -> dict[str, DoubleArray]:
     vectors, categories = space.vectors, space.categories
-    wanted = space.tastes(history, mask)
+    wanted = space.tastes(history, liked)
     expected = popular_unseen(space.popularity, history, mask, lists.shape[1])
     return {
         "intra_list_diversity": metrics.intra_list_diversity(lists, vectors),

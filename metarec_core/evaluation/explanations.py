@@ -234,20 +234,22 @@ def _curves(
 def stability(now: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
     """How alike the reasons of entries are that were in a list of both nights.
 
-    - ``entries_in_both``: share of tonight's entries that the other night had too.
+    - ``entries_in_both``: share of tonight's entries that the other night had too, of users who
+      have a list in both: who is new has none that could have stayed the same.
     - ``reasons_overlap``: of those, mean Jaccard index of the interactions named.
     - ``reasons_correlation``: mean rank correlation (Spearman) of the shares of interactions named
       in both, of entries that have two of them or more.
 
     Args:
         now: Tonight's lists: ``user_id``, ``item_id`` and ``reasons``.
-        before: Those of another night.
+        before: Those of another night; every list that it has of tonight's users.
 
     Returns:
         ``METRICS_SCHEMA``; null where there is nothing to compare.
     """
     keys = ["user_id", "item_id"]
     both = now.select(keys).join(before.select(keys), on=keys, how="semi")
+    compared = now.select("user_id").join(before.select("user_id"), on="user_id", how="semi")
     named = _named(now).join(_named(before), on=[*keys, "reason"], how="full", coalesce=True)
     named = named.join(both, on=keys, how="semi")
     common = pl.col("share").is_not_null() & pl.col("share_right").is_not_null()
@@ -260,7 +262,7 @@ def stability(now: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
     )
     ordered = by_entry.filter(pl.col("n") > 1, pl.col("correlation").is_not_nan())
     figures = {
-        "entries_in_both": len(both) / len(now) if len(now) else None,
+        "entries_in_both": len(both) / len(compared) if len(compared) else None,
         "reasons_overlap": by_entry["overlap"].mean(),
         "reasons_correlation": ordered["correlation"].mean(),
     }

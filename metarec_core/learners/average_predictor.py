@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -23,6 +24,12 @@ from metarec_core.learners.leave_out import LeaveOut
 
 _FLAT = 1e-6
 """Sd of scores below which a member says nothing of the user's items."""
+
+_PROBES = 32
+"""Items that say how unsure a member is of a user on the whole."""
+
+_LEAST = 1e-9
+"""Part of the error that any member has at least, by that of the one with most."""
 
 
 class AveragePredictor:
@@ -198,36 +205,73 @@ class AveragePredictor:
         return total
 
     def contrast_variance(self, groups: Tensor) -> Tensor:
-        """Variance of groups' mean scores less that of the catalogue, ``[B, G]``.
+        """Variance of groups' mean scores less that of the catalogue, at most, ``[B, G]``.
 
-        That of the members whose preference is a Gaussian, as if they erred independently; the
-        others, weights and scales count as known.
+        ``(sum_m f_m sd_m)^2`` over the members whose preference is a Gaussian, ``f_m`` what their
+        scores are multiplied with. They learned from the same support, so that they err together,
+        and how much together is not known: this is the variance if they do so wholly, exact for
+        members that are the same and too large for others. The other members, weights and scales
+        count as known.
         """
-        total = torch.full_like(self._total[:, :1], torch.nan).repeat(1, groups.shape[0])
+        sd = torch.full_like(self._total[:, :1], torch.nan).repeat(1, groups.shape[0])
         for member, factor in zip(self._members, self._factors, strict=True):
             if isinstance(member, UncertainContrasts):
-                total = total.nan_to_num() + factor.square() * member.contrast_variance(groups)
-        return total
+                own = factor * member.contrast_variance(groups).clamp_min(0.0).sqrt()
+                sd = torch.where(own.isnan(), sd, sd.nan_to_num() + own)
+        return sd.square()
 
 
 class UncertainAveragePredictor(AveragePredictor):
     """An average of which some member knows how unsure its scores are."""
 
     def score_covariance(self, items: Tensor) -> Tensor:
-        """``sum_m (w_m / sd_m)^2 C_m`` over the members whose scores have a covariance ``C_m``.
+        """``sum_m f_m^2 / p_m C_m`` over the members whose scores have a covariance ``C_m``.
 
-        An approximation: members are taken to err independently, though they learned from the same
-        support, which understates it; the other members, the weights ``w_m`` and the scales
-        ``sd_m`` count as known.
+        Members learned from the same support, so that they err together, and how much together is
+        not known. With shares ``p_m`` of sum 1 no combination of scores has a larger variance than
+        by this matrix, however they do (Jensen's inequality); ``p_m`` is in proportion to
+        ``f_m s_m``, ``s_m`` the member's own sd over items spread through the catalogue, which
+        keeps it close and makes it exact for members that are the same. The other members count as
+        known, and so do the factors ``f_m``: a member's weight by the sd of its scores.
 
         Returns:
             ``[B, P, P]`` float64.
         """
         total = torch.zeros((), dtype=torch.float64, device=items.device)
-        for member, factor in zip(self._members, self._factors, strict=True):
-            if isinstance(member, UncertainScores):
-                total = total + factor.square().unsqueeze(-1) * member.score_covariance(items)
+        for place, (member, factor) in enumerate(self._unsure):
+            counts = factor.square() / self._parts[:, place : place + 1]
+            total = total + counts.unsqueeze(-1) * member.score_covariance(items)
         return total
+
+    @property
+    def _unsure(self) -> list[tuple[UncertainScores, Tensor]]:
+        """The members whose scores have a covariance, with their factors ``[B, 1]``."""
+        pairs = zip(self._members, self._factors, strict=True)
+        return [(one, factor) for one, factor in pairs if isinstance(one, UncertainScores)]
+
+    @cached_property
+    def _parts(self) -> Tensor:
+        """``p_m``, ``[B, M']``: the same whatever items are asked for."""
+        n_users, n_items = self._total.shape
+        # Places of the catalogue, rounded down: the first is among them, no two are the same.
+        probes = torch.arange(min(_PROBES, n_items), device=self._total.device) * n_items
+        probes = (probes // min(_PROBES, n_items)).expand(n_users, -1)
+        reach = torch.cat(
+            [
+                factor * _variances(member, probes).mean(dim=1, keepdim=True).sqrt()
+                for member, factor in self._unsure
+            ],
+            dim=1,
+        )
+        # A member without any variance there has a little: it is divided by.
+        largest = reach.amax(dim=1, keepdim=True)
+        reach = reach.clamp_min(_LEAST * torch.where(largest > 0.0, largest, 1.0))
+        return reach / reach.sum(dim=1, keepdim=True)
+
+
+def _variances(member: UncertainScores, items: Tensor) -> Tensor:
+    """Variances of a member's scores, ``[B, P]``."""
+    return member.score_covariance(items).diagonal(dim1=1, dim2=2).clamp_min(0.0)
 
 
 def _standardised(member: Predictor) -> tuple[Tensor, Tensor, Tensor]:

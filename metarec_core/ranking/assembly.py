@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from metarec_core.ranking.diversity.pool import Pool as DiversePool
 from metarec_core.ranking.diversity.pool import user_keys
 from metarec_core.ranking.diversity.registry import METHODS
 from metarec_core.ranking.diversity.rerank import order
+from metarec_core.ranking.diversity.taste import liked
 from metarec_core.ranking.pools import Group, Pool
 from metarec_core.ranking.request import Diversity, ListSettings
 from metarec_core.ranking.rules import CompiledRules
@@ -28,6 +29,9 @@ _TEXTS = pl.List(pl.String())
 
 _DEEPER = 4
 """How much larger a pool becomes where it was too small."""
+
+_CANDIDATES_AT_ONCE = 1 << 18
+"""Most candidates asked for at once where pools were too small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ class Lists:
     Attributes:
         items: Catalogue indices, ``[B, K]``; -1 behind the end.
         scores: ``[B, K]``; -inf behind the end, NaN where no pool holds the entry.
-        pool: The candidates.
+        pool: The candidates, also those that were not to be listed.
         flags: Flags of each entry, in the order of lists and ranks; None where there is none.
         ordered: Whether entries stand in the order of their scores.
     """
@@ -87,12 +91,9 @@ def assemble_lists(
     if diversity is not None and not diversity.settings.reorders:
         diversity = None
     sorted_out = compiled is not None and _says_more_than_masks(compiled)
-    depth = k
-    if diversity is not None:
-        depth = max(depth, diversity.settings.pool)
-    if sorted_out:
-        depth = max(depth, _WITH_RULES * k)
-    pool = group.best(depth)
+    depth = max(settings.re_ranked, _WITH_RULES * k) if sorted_out else settings.re_ranked
+    candidates = group.best(max(settings.pool, depth))
+    pool = Pool(candidates.items[:, :depth], candidates.scores[:, :depth])
     ranked, positions = pool, None
     if diversity is not None:
         length = None if sorted_out else k
@@ -100,7 +101,7 @@ def assemble_lists(
         ranked = _at(pool, positions)
     if compiled is not None and sorted_out:
         users = np.concatenate([block.users for block in adapted])
-        made = _by_rules(group, pool, ranked, compiled, users)
+        made = _by_rules(group, ranked, compiled, users)
         items, scores = made.items, np.where(made.items >= 0, made.scores, -np.inf)
         flags: pl.Series | None = ruling.rule_flags(made, compiled, users)
         places = np.where(made.pinned, -1, made.places)
@@ -111,7 +112,7 @@ def assemble_lists(
     if diversity is not None and positions is not None:
         moved = _moved(positions, places)[items >= 0]
         flags = _with_moves(flags, moved, diversity.settings.method)
-    return Lists(items, scores, pool, flags, ordered=diversity is None and not sorted_out)
+    return Lists(items, scores, candidates, flags, ordered=diversity is None and not sorted_out)
 
 
 def _says_more_than_masks(compiled: CompiledRules) -> bool:
@@ -135,14 +136,18 @@ def _reordered(
         covariance = None
         if METHODS[settings.method].covariance and isinstance(block.predictor, UncertainScores):
             covariance = _covariance(block, items)
-        support = block.support
+        history, values, known = (
+            part[: len(items)].cpu().numpy()
+            for part in (block.support.items, block.support.values, block.support.mask)
+        )
         diverse = DiversePool(
             items=items,
             scores=scores,
-            history=support.items[: len(items)].cpu().numpy(),
-            history_mask=support.mask[: len(items)].cpu().numpy(),
+            history=history,
+            history_mask=known,
             covariance=covariance,
             users=user_keys(user_ids.gather(block.users)),
+            liked=liked(values, known, diversity.liked_from),
         )
         parts.append(order(diverse, diversity.space, settings, seed=diversity.seed, length=length))
         start = stop
@@ -169,25 +174,57 @@ def _at(pool: Pool, positions: IntArray) -> Pool:
 
 
 def _by_rules(
-    group: Group,
-    pool: Pool,
-    ranked: Pool,
-    compiled: CompiledRules,
-    users: IntArray,
+    group: Group, ranked: Pool, compiled: CompiledRules, users: IntArray
 ) -> ruling.Assembled:
     """Walk down the candidates by the rules; whoever's do not suffice gets more of them."""
     made = _assembled(group, ranked, compiled, users, None)
-    depth = pool.items.shape[1]
     lists = _parts(made)
-    open_rows = np.flatnonzero(made.needs_deeper)
-    while len(open_rows):
-        depth *= _DEEPER
-        deeper = _extended(group.best(depth, open_rows), _rows(ranked, open_rows))
-        again = _assembled(group, deeper, compiled, users[open_rows], open_rows)
-        for whole, part in zip(lists, _parts(again), strict=True):
-            whole[open_rows] = part
-        open_rows = open_rows[again.needs_deeper]
+    asked = np.flatnonzero(made.needs_deeper)
+    waiting = [(asked, _rows(ranked, asked), made.spent[asked])] if len(asked) else []
+    while waiting:
+        rows, pool, spent = waiting.pop()
+        for places, n_more, found in _more(group, pool, compiled, rows, spent):
+            served = rows[places]
+            longer = _extended(_rows(pool, places), found, n_more)
+            again = _assembled(group, longer, compiled, users[served], served)
+            for whole, part in zip(lists, _parts(again), strict=True):
+                whole[served] = part
+            left = np.flatnonzero(again.needs_deeper)
+            if len(left):
+                waiting.append((served[left], _rows(longer, left), again.spent[left]))
     return replace(made, **dict(zip(_FIELDS, lists, strict=True)))
+
+
+def _more(
+    group: Group, pool: Pool, compiled: CompiledRules, rows: IntArray, spent: IntArray
+) -> Iterator[tuple[IntArray, int, Pool]]:
+    """Further candidates, a portion of the users at a time, so that memory stays what it was.
+
+    Args:
+        group: Where they come from.
+        pool: What the users had, ``[b, P]``, none of it missing.
+        compiled: The rules.
+        rows: The users' rows in the group, ``[b]``.
+        spent: Categories that candidates need not have any more, as bits, ``[b]``.
+
+    Yields:
+        Places in ``rows``, how many candidates are to come behind the pool, and where from: fewer
+        than so many others only if there are no more.
+    """
+    width = pool.items.shape[1]
+    for bits in np.unique(spent).tolist():
+        places = np.flatnonzero(spent == bits)
+        if bits:
+            # What has its place in the list already is found again: at most k.
+            n_more, depth = compiled.k, 2 * compiled.k
+            only = (compiled.categories.bits & bits) == 0
+        else:
+            depth = max(min(_DEEPER * width, compiled.n_items), width + 1)
+            n_more, only = depth - width, None
+        step = max(1, _CANDIDATES_AT_ONCE // depth)
+        for start in range(0, len(places), step):
+            portion = places[start : start + step]
+            yield portion, n_more, group.best(depth, rows[portion], only)
 
 
 _FIELDS = (
@@ -230,11 +267,11 @@ def _assembled(
     return replace(made, **dict(zip(_FIELDS, lists, strict=True)), needs_deeper=deeper)
 
 
-def _extended(deeper: Pool, ranked: Pool) -> Pool:
-    """Re-ranked candidates, and behind them those that a larger pool adds, best first."""
-    width = deeper.items.shape[1]
-    items = np.concatenate([ranked.items, deeper.items], axis=1)
-    scores = np.concatenate([ranked.scores, deeper.scores], axis=1)
+def _extended(pool: Pool, found: Pool, n_more: int) -> Pool:
+    """A pool, and behind it the best ``n_more`` of those found that it does not hold."""
+    width = pool.items.shape[1] + n_more
+    items = np.concatenate([pool.items, found.items], axis=1)
+    scores = np.concatenate([pool.scores, found.scores], axis=1)
     # Of an item that comes twice the first place counts: the sort keeps the order of equals.
     order = np.argsort(items, axis=1, kind="stable")
     ascending = np.take_along_axis(items, order, axis=1)

@@ -24,8 +24,9 @@ from metarec_core.ranking.assembly import Adapted, Lists, assemble_lists
 from metarec_core.ranking.blocks import Block, blocks
 from metarec_core.ranking.entries import Entries
 from metarec_core.ranking.grid import on_grid
+from metarec_core.ranking.indexes import Indexes, worth_an_index
 from metarec_core.ranking.open_items import OpenItems
-from metarec_core.ranking.pools import Group, Indexes, ScoredGroup, SearchedGroup, worth_an_index
+from metarec_core.ranking.pools import Group, ScoredGroup, SearchedGroup
 from metarec_core.ranking.reasons import explain
 from metarec_core.ranking.request import Audience, ListSettings
 from metarec_core.schema import RECOMMENDATIONS_SCHEMA, SEGMENT_BANDS, Columns

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from threading import Lock
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -12,17 +11,11 @@ from torch import Tensor
 
 from metarec_core.episodes.types import IntArray
 from metarec_core.errors import ModelError
-from metarec_core.learners.base import FactorLearner, Learner
 from metarec_core.ranking.grid import STEP, on_grid
-from metarec_core.ranking.search import Closed, FactorIndex
+from metarec_core.ranking.indexes import Indexes
+from metarec_core.ranking.search import Closed
 from metarec_core.ranking.search.scores import BoolArray, DoubleArray
 from metarec_core.ranking.topk import top_k
-
-MOST_INDEXES = 32
-"""Masks whose items stay prepared; of more, those that were not asked for longest are dropped."""
-
-WORTH_AN_INDEX = 4096
-"""Items from which on a search is quicker than a product with all of them and its sorting."""
 
 
 class Pool(NamedTuple):
@@ -49,47 +42,6 @@ class Group(Protocol):
             only: Items that candidates are to be among, ``[I]``; None for all.
         """
         ...
-
-
-@dataclass(slots=True)
-class Indexes:
-    """Items of one learner prepared for search, a set for each mask; made when first asked for.
-
-    Attributes:
-        learner: The learner.
-        made: By the bytes of the mask, the last asked ones last.
-        lock: Held while they change; several threads may share them.
-    """
-
-    learner: Learner
-    made: dict[bytes, FactorIndex] = field(default_factory=dict)
-    lock: Lock = field(default_factory=Lock)
-
-    def get(self, open_items: BoolArray, queries: Tensor) -> FactorIndex:
-        """The index of the items that are open; ``queries`` show what it will be asked."""
-        key = np.packbits(open_items).tobytes()
-        with self.lock:
-            found = self.made.pop(key) if key in self.made else self._prepared(open_items, queries)
-            self.made[key] = found
-            for oldest in list(self.made)[:-MOST_INDEXES]:
-                del self.made[oldest]
-            return found
-
-    def _prepared(self, open_items: BoolArray, queries: Tensor) -> FactorIndex:
-        assert isinstance(self.learner, FactorLearner)
-        factors = self.learner.item_factors()
-        typical = float(queries.norm(dim=1).median()) if len(queries) else 1.0
-        return FactorIndex(
-            factors.vectors,
-            factors.appeal,
-            open_items=open_items,
-            typical_norm=typical if np.isfinite(typical) else 1.0,
-        )
-
-
-def worth_an_index(learner: Learner, n_items: int) -> bool:
-    """Whether candidates are searched, rather than sorted out of all scores."""
-    return isinstance(learner, FactorLearner) and n_items >= WORTH_AN_INDEX
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +72,10 @@ class SearchedGroup:
         for number in np.unique(self.mask_of_user[rows]).tolist():
             places = np.flatnonzero(self.mask_of_user[rows] == number)
             mask = self.masks[number] if only is None else self.masks[number] & only
+            if not mask.any():
+                continue
             queries = self.queries[torch.from_numpy(rows[places]).to(self.queries.device)]
-            found = self.indexes.get(mask, self.queries).search(
+            found = self.indexes.get(mask, queries).search(
                 queries,
                 depth,
                 closed=self.closed.select(rows[places]),
@@ -186,9 +140,12 @@ class ScoredGroup:
         rows = torch.from_numpy(np.repeat(np.arange(len(scores)), np.diff(closed.indptr)))
         rows = rows.to(device)[shut >= 0]
         scores[rows, shut[shut >= 0]] = -torch.inf
-        held = torch.from_numpy(masks).to(device)[:, own]
+        # Of many masks few are those of a block's users.
+        groups, group_of_user = np.unique(mask_of_user, return_inverse=True)
+        held = torch.from_numpy(masks[groups]).to(device)
+        held = held if columns is None else held[:, own]
         if not bool(held.all()):
-            scores.masked_fill_(~held[torch.from_numpy(mask_of_user).to(device)], -torch.inf)
+            scores.masked_fill_(~held[torch.from_numpy(group_of_user).to(device)], -torch.inf)
         return cls(scores, columns)
 
     def best(self, depth: int, rows: IntArray | None = None, only: BoolArray | None = None) -> Pool:

@@ -12,7 +12,7 @@ from metarec_core.episodes.types import FloatArray, IntArray, InteractionMatrix
 from metarec_core.errors import ConfigError, ModelError
 from metarec_core.ranking.diversity.settings import DiversityConfig
 from metarec_core.ranking.diversity.space import ItemSpace
-from metarec_core.ranking.pools import Indexes
+from metarec_core.ranking.indexes import Indexes
 from metarec_core.ranking.reasons import ReasonDetail
 from metarec_core.ranking.rules import CompiledRules
 
@@ -63,6 +63,10 @@ class Audience:
             )
 
 
+COUNTERFACTUAL_POOL = 200
+"""Fewest candidates among which the place is sought that an entry would have."""
+
+
 @dataclass(frozen=True, slots=True)
 class Diversity:
     """How candidates are re-ranked.
@@ -71,11 +75,14 @@ class Diversity:
         settings: Method, strength and size of the pool.
         space: What is known of the items.
         seed: Of every draw.
+        liked_from: Value from which an interaction speaks of a user's taste, see
+            :func:`metarec_core.ranking.diversity.taste.liked_from`; None: every one does.
     """
 
     settings: DiversityConfig
     space: ItemSpace
     seed: int
+    liked_from: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +102,8 @@ class ListSettings:
         relevance: Calibration of the probability of relevance; None: not stated.
         detail: What reasons hold beside shares; None: nothing.
         features: Labels of the features that reasons may name; None for none.
-        counterfactuals: Whether reasons say where an entry would stand among the candidates
-            without its strongest reason.
+        counterfactuals: Whether reasons say where an entry would stand among the
+            ``COUNTERFACTUAL_POOL`` best candidates, or more, without its strongest reason.
         indexes: Prepared items, to be shared by calls for one learner; None: prepared anew.
         threads: Threads of the search for the best.
     """
@@ -115,6 +122,18 @@ class ListSettings:
     counterfactuals: bool = False
     indexes: Indexes | None = None
     threads: int = 1
+
+    @property
+    def re_ranked(self) -> int:
+        """Candidates of a user that lists are chosen from, rules apart."""
+        if self.diversity is None or not self.diversity.settings.reorders:
+            return self.k
+        return max(self.k, self.diversity.settings.pool)
+
+    @property
+    def pool(self) -> int:
+        """Candidates of a user that are asked for, rules apart."""
+        return max(self.re_ranked, COUNTERFACTUAL_POOL if self.counterfactuals else 0)
 
     def part(self, start: int, stop: int) -> ListSettings:
         """The settings of users ``start`` up to, not including, ``stop``."""

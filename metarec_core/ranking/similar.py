@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,6 +38,10 @@ class SimilarConfig(Section):
 
     recall_sample: int = Field(200, ge=1, le=100_000)
     """Queries that are answered exactly too, to measure and log the recall of the index."""
+
+    def indexes(self, n_vectors: int) -> bool:
+        """Whether an index of so many vectors is to be built."""
+        return self.index == "usearch" and n_vectors >= self.index_above
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,26 +82,78 @@ def nearest(
     config = config or SimilarConfig()
     queries, vectors = _normalised(queries), _normalised(vectors)
     own = torch.full((len(queries),), -1, device=queries.device) if own is None else own
-    if config.index == "usearch" and len(vectors) >= config.index_above:
+    if config.indexes(len(vectors)):
         found = approximate(vectors, queries, min(k + 1, len(vectors)))
         if found is not None:
             return _from_index(queries, vectors, k, own, found, config)
     return _exact(queries, vectors, k, own)
 
 
+def nearest_streamed(
+    queries: Tensor, vectors: Iterable[tuple[Tensor, Tensor]], k: int, *, own: Tensor
+) -> Neighbours:
+    """What :func:`nearest` finds exactly, where the vectors come some at a time.
+
+    Args:
+        queries: ``[Q, d]``.
+        vectors: Rows, ascending, ``[n]``, and their vectors, ``[n, d]``; each row once, in any
+            order of the parts.
+        k: Neighbours of each.
+        own: Row of each query, ``[Q]``, which is no neighbour; -1 for none.
+    """
+    nearest_yet = _NearestYet(_normalised(queries), k, own)
+    for rows, part in vectors:
+        nearest_yet.see(rows, _normalised(part))
+    return nearest_yet.neighbours()
+
+
+class _NearestYet:
+    """The nearest of each query among the vectors that were seen.
+
+    Args:
+        queries: Of unit length, ``[Q, d]``.
+        k: Neighbours of each.
+        own: Row of each query, ``[Q]``; -1 for none.
+    """
+
+    def __init__(self, queries: Tensor, k: int, own: Tensor) -> None:
+        self._queries, self._own = queries, own.contiguous()
+        self._rows = torch.full((len(queries), k), -1, dtype=torch.int64, device=queries.device)
+        self._cosines = torch.full_like(self._rows, -torch.inf, dtype=torch.float64)
+
+    def see(self, rows: Tensor, vectors: Tensor) -> None:
+        """Vectors of unit length, ``[n, d]``, and their rows, ``[n]``, ascending."""
+        if not len(rows):
+            return
+        k = self._rows.shape[1]
+        for tile in _tiles(len(self._queries), len(rows)):
+            cosines = on_grid(self._queries[tile] @ vectors.mT)
+            own = self._own[tile]
+            place = torch.searchsorted(rows, own).clamp_max(len(rows) - 1)
+            here = (rows[place] == own).nonzero().squeeze(1)
+            cosines[here, place[here]] = -torch.inf
+            best = top_k(cosines, k)
+            found = torch.cat([self._rows[tile], rows[best.indices]], dim=1)
+            cosines = torch.cat([self._cosines[tile], best.values], dim=1)
+            # By row first, so that the stable sort by cosine leaves ties in that order.
+            found, by_row = found.sort(dim=1, stable=True)
+            cosines, by_cosine = cosines.gather(1, by_row).sort(dim=1, descending=True, stable=True)
+            self._rows[tile] = found.gather(1, by_cosine)[:, :k]
+            self._cosines[tile] = cosines[:, :k]
+
+    def neighbours(self) -> Neighbours:
+        """The nearest of all that was seen."""
+        gone = self._cosines == -torch.inf
+        return Neighbours(
+            self._rows.masked_fill(gone, -1), self._cosines.masked_fill(gone, torch.nan)
+        )
+
+
 def _exact(queries: Tensor, vectors: Tensor, k: int, own: Tensor) -> Neighbours:
-    width = min(k, len(vectors))
-    indices = torch.full((len(queries), k), -1, dtype=torch.int64, device=queries.device)
-    similarity = torch.full(indices.shape, torch.nan, dtype=torch.float64, device=queries.device)
-    for rows in _tiles(len(queries), len(vectors)):
-        scores = on_grid(queries[rows] @ vectors.mT)
-        own_rows = (own[rows] >= 0).nonzero().squeeze(1)
-        scores[own_rows, own[rows][own_rows]] = -torch.inf
-        best = top_k(scores, width)
-        there = best.values > -torch.inf
-        indices[rows, :width] = best.indices.masked_fill(~there, -1)
-        similarity[rows, :width] = best.values.masked_fill(~there, torch.nan)
-    return Neighbours(indices, similarity)
+    """Of queries and vectors of unit length."""
+    nearest_yet = _NearestYet(queries, k, own)
+    nearest_yet.see(torch.arange(len(vectors), device=vectors.device), vectors)
+    return nearest_yet.neighbours()
 
 
 def _from_index(

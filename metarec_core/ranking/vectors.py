@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import Self
+
 import torch
 from torch import Tensor
 
@@ -95,34 +98,46 @@ def _item_item(learner: Learner) -> tuple[ItemItem, str] | None:
     return None
 
 
-@torch.no_grad()
-def user_vectors(learner: Learner, support: Support) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class UserVectors:
     """What stands for each user: vectors whose products are those of the users' tastes.
 
     A taste is what a user's scores have beside what items are given whoever asks, less its mean
     over the catalogue. With scores ``V w + a``, the columns of ``V`` centred, it is ``V w``; the
-    vectors returned are ``R w`` with ``V = Q R``, whose products are the same, in the dimensions of
-    ``w`` and not those of the catalogue. A learner without vectors gives the tastes themselves.
+    vectors are ``R w`` with ``V = Q R``, whose products are the same, in the dimensions of ``w``
+    and not those of the catalogue. Of a learner without vectors they are the tastes themselves.
 
-    Args:
-        learner: A fitted learner.
-        support: ``B`` users.
-
-    Returns:
-        ``[B, d]``, or ``[B, I]`` where there are no vectors; float64.
+    Attributes:
+        learner: Who is asked: the learner whose vectors stand for items, if there is one.
+        triangle: ``R``, ``[min(I, d), d]``; None where there are no vectors.
     """
-    source = vector_learner(learner)
-    if source is None:
-        predictor = learner.adapt(support)
-        nobody = Support(
-            support.items, support.values, torch.zeros_like(support.mask), support.user_features
-        )
-        tastes = predictor.scores().double() - learner.adapt(nobody).scores().double()
-        return tastes - tastes.mean(dim=1, keepdim=True)
-    assert isinstance(source, FactorLearner)
-    predictor = source.adapt(support)
-    assert isinstance(predictor, FactorPredictor)
-    vectors = source.item_factors().vectors
-    triangle = torch.linalg.qr(_centred(vectors), mode="r").R
-    vectors_of_users: Tensor = predictor.query @ triangle.mT
-    return vectors_of_users
+
+    learner: Learner
+    triangle: Tensor | None
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, learner: Learner) -> Self:
+        """Prepare a fitted learner."""
+        source = vector_learner(learner)
+        if source is None:
+            return cls(learner, None)
+        assert isinstance(source, FactorLearner)
+        vectors = source.item_factors().vectors
+        return cls(source, torch.linalg.qr(_centred(vectors), mode="r").R)
+
+    def dim(self, n_items: int) -> int:
+        """Dimensions of a vector, of a catalogue of this size."""
+        return n_items if self.triangle is None else len(self.triangle)
+
+    @torch.no_grad()
+    def vectors(self, support: Support) -> Tensor:
+        """Those of the ``B`` users of ``support``, ``[B, d]`` or ``[B, I]`` float64."""
+        predictor = self.learner.adapt(support)
+        if self.triangle is None:
+            nobody = replace(support, mask=torch.zeros_like(support.mask))
+            tastes = predictor.scores().double() - self.learner.adapt(nobody).scores().double()
+            return tastes - tastes.mean(dim=1, keepdim=True)
+        assert isinstance(predictor, FactorPredictor)
+        vectors: Tensor = predictor.query @ self.triangle.mT
+        return vectors

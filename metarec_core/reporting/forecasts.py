@@ -50,7 +50,7 @@ def chance(entry: Mapping[str, Any], scale: ValueScale) -> str:
     if known is None:
         return ""
     if scale.feedback is Feedback.IMPLICIT:
-        return f"{known:.0%} likely to be chosen"
+        return f"{known:.0%} likely to be among your next ten"
     return f"{known:.0%} likely to be {number(scale.relevant_from)} or more"
 
 

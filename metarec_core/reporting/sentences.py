@@ -15,7 +15,10 @@ _MOST_NAMED = 3
 _WORTH_NAMING = 0.1
 """Part of the strongest named share that another one must reach to be spoken of."""
 
-_LIKED = "many people like it"
+_ITSELF = "it is here for the item itself"
+"""Said where nothing of the user's speaks for the entry. That many people like it is not said: the
+item's share is a mean rating in some scores and a logarithm of counts in others, and that of a
+usual item is not known here."""
 
 NOTHING = 1e-6
 """Shares below are rounding."""
@@ -38,17 +41,16 @@ def sentence(reasons: Sequence[Reason], scale: ValueScale, *, personal: bool = T
     if "item" not in by_kind:
         return "This model gives no reasons."
     named, asked = _effects(reasons)
-    general = _general(by_kind["item"])
     has_history = bool(named) or "rest" in by_kind
     if not has_history:
-        return f"Nothing of yours is known yet: {_prior(by_kind.get('prior', 0.0), general)}."
+        return f"Nothing of yours is known yet: {_without_history(by_kind)}."
     shares = [float(reason["share"]) for reason in named] + [by_kind.get("rest", 0.0)]
     beyond = by_kind.get("beyond", 0.0)
     told = "deletion" in by_kind
     if abs(beyond) > sum(map(abs, shares)) and not told:
-        known = _from_shares(shares, named, by_kind, general, scale, personal=True)
+        known = _from_shares(shares, named, by_kind, scale, personal=True)
         return f"{known[:-1]}. Most of the score is a network's, which gives no exact reasons."
-    known = _from_shares(shares, named, by_kind, general, scale, personal=personal)
+    known = _from_shares(shares, named, by_kind, scale, personal=personal)
     if asked and personal and max(map(abs, shares)) >= NOTHING:
         known += " Part of this was found by asking a network again without them."
     return known
@@ -76,7 +78,6 @@ def _from_shares(
     shares: Sequence[float],
     named: Sequence[Reason],
     by_kind: Mapping[str, float],
-    general: str,
     scale: ValueScale,
     *,
     personal: bool,
@@ -85,27 +86,27 @@ def _from_shares(
     if max(map(abs, shares)) < NOTHING:
         unasked = "beyond" in by_kind and "deletion" not in by_kind
         influence = "no exact share in it" if unasked else "no influence"
-        return f"{capital(general)}; your {yours} had {influence}."
-    if not personal:
-        return f"{capital(general)}; your {yours} moved every entry alike."
-    return _from_history(named, by_kind.get("rest", 0.0), general, scale)
+        history = f"your {yours} had {influence}"
+    elif not personal:
+        history = f"your {yours} moved every entry alike"
+    else:
+        return _from_history(named, by_kind.get("rest", 0.0), scale)
+    alone = max(abs(by_kind.get(kind, 0.0)) for kind in ("prior", "beyond")) < NOTHING
+    return capital(f"{_ITSELF}; {history}." if alone else f"{history}.")
 
 
-def _general(share: float) -> str:
-    if share > 0.0:
-        return _LIKED
-    return "it is chosen less often than most"
+def _without_history(by_kind: Mapping[str, float]) -> str:
+    prior = by_kind.get("prior", 0.0)
+    if prior > NOTHING:
+        return "it suits people like you"
+    if abs(by_kind.get("beyond", 0.0)) >= NOTHING:
+        return "it is what anyone like you is given"
+    if prior < -NOTHING:
+        return f"{_ITSELF}, although it suits people like you less than others"
+    return _ITSELF
 
 
-def _prior(share: float, general: str) -> str:
-    if share > NOTHING:
-        return f"it suits people like you, and {general}"
-    if share < -NOTHING:
-        return f"{general}, although it suits people like you less than others"
-    return general
-
-
-def _from_history(named: Sequence[Reason], rest: float, general: str, scale: ValueScale) -> str:
+def _from_history(named: Sequence[Reason], rest: float, scale: ValueScale) -> str:
     floor = _WORTH_NAMING * max((abs(reason["share"]) for reason in named), default=0.0)
     ordered = sorted(named, key=lambda reason: -abs(reason["share"]))
     favour = [reason for reason in ordered if reason["share"] >= max(floor, NOTHING)]
@@ -125,12 +126,10 @@ def _from_history(named: Sequence[Reason], rest: float, general: str, scale: Val
         opening = f"because of {others if against else f'{whole} taken together'}"
     if rest < -floor:
         objections.append(others if named else f"{whole} taken together")
-    clauses = [
-        opening,
-        f"{general} too" if opening and general == _LIKED else general,
-        f"against it: {listing(objections)}" if objections else "",
-    ]
-    return capital("; ".join(filter(None, clauses))) + "."
+    if not opening:
+        return f"It is here in spite of {listing(objections)}."
+    against_it = f"; against it: {listing(objections)}" if objections else ""
+    return capital(f"{opening}{against_it}.")
 
 
 def _cause(reason: Reason, scale: ValueScale) -> str:

@@ -42,7 +42,8 @@ def share_lines(
         if reason["kind"] == "feature" and abs(reason["share"]) >= _LEAST
     ]
     if features:
-        lines.append(f"Within the score its content counts, exactly: {listing(features)}.")
+        said = "Within the part of the score that is linear in its content"
+        lines.append(f"{said}, exactly: {listing(features)}.")
     return lines
 
 
@@ -77,7 +78,7 @@ def _exact(entry: Mapping[str, Any], reasons: Sequence[Reason], scale: ValueScal
     for reason in reasons:
         kind, share = reason["kind"], float(reason["share"])
         if kind == "item":
-            yield f"{_signed(share)} from its appeal to everyone"
+            yield f"{_signed(share)} from the item itself"
         elif abs(share) < _LEAST:
             continue
         elif kind == "prior":

@@ -10,6 +10,7 @@ import polars as pl
 
 from metarec_core.episodes.types import IntArray
 from metarec_core.evaluation.diversity import diversity_figures
+from metarec_core.ranking.diversity.taste import liked, liked_from
 from metarec_core.schema import Columns
 from metarec_core.serving.tonight import Tonight
 
@@ -35,8 +36,25 @@ def drawn_lists(shards: Sequence[Path], seed: int) -> pl.DataFrame:
     users = lists.select(pl.col(Columns.USER).unique().sort()).collect()[Columns.USER]
     if len(users) > MOST_USERS:
         chosen = np.random.default_rng(seed).choice(len(users), MOST_USERS, replace=False)
-        lists = lists.filter(pl.col(Columns.USER).is_in(users.gather(np.sort(chosen)).implode()))
+        lists = _of(lists, users.gather(np.sort(chosen)))
     return lists.collect()
+
+
+def lists_of(shards: Sequence[Path], users: pl.Series) -> pl.DataFrame:
+    """Published rows of these users, as of another night that is compared with this one.
+
+    A draw of that night's own would not do: it goes by place among all ids, so that one user more
+    makes it another draw, and few users would be in both.
+
+    Args:
+        shards: Files of the lists.
+        users: Ids, which may repeat; who has no list there has no row.
+    """
+    return _of(pl.scan_parquet(list(shards)), users.unique()).collect()
+
+
+def _of(lists: pl.LazyFrame, users: pl.Series) -> pl.LazyFrame:
+    return lists.filter(pl.col(Columns.USER).is_in(users.implode()))
 
 
 def list_figures(tonight: Tonight, lists: pl.DataFrame) -> pl.DataFrame:
@@ -56,8 +74,8 @@ def list_figures(tonight: Tonight, lists: pl.DataFrame) -> pl.DataFrame:
         if part.is_empty():
             continue
         users, items = _arrays(tonight, part)
-        history, known = _histories(tonight, users)
-        figures = diversity_figures(items, tonight.space, history, known)
+        history, known, taste = _histories(tonight, users)
+        figures = diversity_figures(items, tonight.space, history, known, liked=taste)
         rows += [
             {"metric": name, Columns.SEGMENT: segment, "value": value}
             for name, value in figures.items()
@@ -81,7 +99,8 @@ def _arrays(tonight: Tonight, lists: pl.DataFrame) -> tuple[IntArray, IntArray]:
     return users.astype(np.int64), items
 
 
-def _histories(tonight: Tonight, users: IntArray) -> tuple[IntArray, np.ndarray]:
+def _histories(tonight: Tonight, users: IntArray) -> tuple[IntArray, np.ndarray, np.ndarray]:
+    """Items of the users' histories, where they are real, and which were liked, ``[U, S]``."""
     matrix = tonight.translation.audience.histories
     rows, positions = matrix.entries(users)
     columns = positions - matrix.indptr[users][rows]
@@ -90,4 +109,6 @@ def _histories(tonight: Tonight, users: IntArray) -> tuple[IntArray, np.ndarray]
     known = np.zeros((len(users), width), dtype=np.bool_)
     history[rows, columns] = matrix.items[positions]
     known[rows, columns] = True
-    return history, known
+    values = np.zeros((len(users), width), dtype=np.float32)
+    values[rows, columns] = matrix.values[positions]
+    return history, known, liked(values, known, liked_from(tonight.bundle.scale))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -13,10 +14,16 @@ from metarec_core.episodes.types import IntArray
 from metarec_core.errors import ModelError
 from metarec_core.ranking.blocks import blocks
 from metarec_core.ranking.request import Audience
-from metarec_core.ranking.similar import Neighbours, SimilarConfig, nearest
-from metarec_core.ranking.vectors import item_vectors, user_vectors
+from metarec_core.ranking.similar import Neighbours, SimilarConfig, nearest, nearest_streamed
+from metarec_core.ranking.vectors import UserVectors, item_vectors
 from metarec_core.schema import Columns
 from metarec_core.serving.bundle import Bundle
+
+_HELD = 1 << 24
+"""Figures of users' vectors that are held at once."""
+
+_SHOWN = 1 << 22
+"""Figures of users' vectors that those are compared with at once."""
 
 SIMILAR_ITEMS_SCHEMA = pl.Schema(
     {
@@ -69,7 +76,9 @@ def similar_items(
             next_step="train a learner with item vectors, such as ials, amortised or the average",
         )
     own = torch.from_numpy(items).to(vectors.device)
-    found = nearest(vectors[own], vectors, config.k, own=own, config=config)
+    # Nothing has more neighbours than there are: what is held grows with the figure.
+    k = min(config.k, len(vectors))
+    found = nearest(vectors[own], vectors, k, own=own, config=config)
     asked = bundle.catalogue[Columns.ITEM].gather(items)
     rows, ranks, neighbours, similarity = _flat(found)
     return pl.DataFrame(
@@ -116,9 +125,10 @@ def similar_users(
             wanted="users of the audience",
             next_step="correct the ids, or give these users' rows too",
         )
-    own = torch.tensor([places[user] for user in wanted], dtype=torch.int64, device=bundle.device)
-    vectors = _vectors_of(bundle, audience)
-    found = nearest(vectors[own], vectors, config.k, own=own, config=config)
+    own = np.array([places[user] for user in wanted], dtype=np.int64)
+    vectors = UserVectors.of(bundle.learner)
+    crowd = _Crowd(bundle, audience, vectors, vectors.dim(len(bundle.catalogue)))
+    found = crowd.nearest(own, min(config.k, max(1, len(places))), config)
     rows, ranks, neighbours, similarity = _flat(found)
     return pl.DataFrame(
         {
@@ -130,18 +140,79 @@ def similar_users(
     ).cast(SIMILAR_USERS_SCHEMA)
 
 
-def _vectors_of(bundle: Bundle, audience: Audience) -> Tensor:
-    """Vectors of everyone, ``[U, d]``, made block by block."""
-    users = np.arange(len(audience.user_ids))
-    n_items = len(bundle.catalogue)
-    vectors: Tensor | None = None
-    for block in blocks(audience.histories, audience.user_features, users, n_columns=n_items):
-        own = user_vectors(bundle.learner, block.support.to(bundle.device))
-        if vectors is None:
-            vectors = own.new_zeros(len(users), own.shape[1])
-        vectors[torch.from_numpy(block.users).to(own.device)] = own[: len(block.users)]
-    empty = torch.zeros(0, 0, dtype=torch.float64, device=bundle.device)
-    return empty if vectors is None else vectors
+@dataclass(frozen=True, slots=True)
+class _Crowd:
+    """An audience's vectors, made when they are asked for.
+
+    Attributes:
+        bundle: The model.
+        audience: The users.
+        vectors: What makes them.
+        dim: How long they are.
+    """
+
+    bundle: Bundle
+    audience: Audience
+    vectors: UserVectors
+    dim: int
+
+    def nearest(self, wanted: IntArray, k: int, config: SimilarConfig) -> Neighbours:
+        """The nearest others of the users at these rows, ``[Q]``.
+
+        Everyone's vectors are held where they are few or an index is made of them. Otherwise some
+        of the wanted are held, and everyone is shown to them some at a time: the vectors of a
+        learner that has no better are as long as the catalogue.
+        """
+        everyone = np.arange(len(self.audience.user_ids))
+        if len(everyone) * self.dim <= _HELD or config.indexes(len(everyone)):
+            held, own = self._table(everyone), self._rows(wanted)
+            return nearest(held[own], held, k, own=own, config=config)
+        asked, place = np.unique(wanted, return_inverse=True)
+        step = max(1, _HELD // self.dim)
+        found = [
+            nearest_streamed(self._table(some), self._parts(everyone), k, own=self._rows(some))
+            for some in np.split(asked, range(step, len(asked), step))
+        ]
+        again = self._rows(place)
+        return Neighbours(
+            torch.cat([part.indices for part in found])[again],
+            torch.cat([part.similarity for part in found])[again],
+        )
+
+    def _table(self, users: IntArray) -> Tensor:
+        """Vectors of ascending ``users``, ``[n, d]``."""
+        shape = len(users), self.dim
+        table = torch.zeros(shape, dtype=torch.float64, device=self.bundle.device)
+        for some, own in self._blocks(users):
+            table[self._rows(np.searchsorted(users, some))] = own
+        return table
+
+    def _parts(self, users: IntArray) -> Iterator[tuple[Tensor, Tensor]]:
+        """Ascending rows ``[n]`` and their vectors ``[n, d]``, about ``_SHOWN`` figures a part."""
+        rows, vectors = list[IntArray](), list[Tensor]()
+        for some, own in self._blocks(users):
+            rows.append(some)
+            vectors.append(own)
+            if sum(map(len, rows)) * self.dim >= _SHOWN:
+                yield self._sorted(rows, vectors)
+                rows, vectors = [], []
+        if rows:
+            yield self._sorted(rows, vectors)
+
+    def _sorted(self, rows: list[IntArray], vectors: list[Tensor]) -> tuple[Tensor, Tensor]:
+        joined = np.concatenate(rows)
+        order = np.argsort(joined)
+        return self._rows(joined[order]), torch.cat(vectors)[self._rows(order)]
+
+    def _blocks(self, users: IntArray) -> Iterator[tuple[IntArray, Tensor]]:
+        histories, features = self.audience.histories, self.audience.user_features
+        n_items = len(self.bundle.catalogue)
+        for block in blocks(histories, features, users, n_columns=n_items):
+            own = self.vectors.vectors(block.support.to(self.bundle.device))
+            yield block.users, own[: len(block.users)]
+
+    def _rows(self, rows: IntArray) -> Tensor:
+        return torch.from_numpy(rows).to(self.bundle.device)
 
 
 def _flat(found: Neighbours) -> tuple[IntArray, IntArray, IntArray, IntArray]:

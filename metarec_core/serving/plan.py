@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -14,14 +15,17 @@ from metarec_core.features.spec import FeatureSpec
 from metarec_core.learners.modes import PERSONALISED
 from metarec_core.ranking.diversity.categories import Categories
 from metarec_core.ranking.diversity.space import ItemSpace, item_space, relevant_share
+from metarec_core.ranking.indexes import Indexes
 from metarec_core.ranking.memory import bytes_of, tile_users
-from metarec_core.ranking.pools import Indexes
 from metarec_core.ranking.reasons import ReasonDetail
 from metarec_core.ranking.request import Diversity, ListSettings
 from metarec_core.ranking.rules import CompiledRules, Rules, compile_rules, item_facts
 from metarec_core.schema import Columns
 from metarec_core.serving.audience import Translation, catalogue_positions
 from metarec_core.serving.bundle import Bundle
+
+_FOR_ITEMS = 4
+"""One in so many bytes of the memory that is set may hold items prepared for search."""
 
 
 def list_settings(
@@ -43,18 +47,10 @@ def list_settings(
         rules: Tonight's rules, compiled for these users; None for none.
         workers: Shards in the works at once, which share the memory.
     """
-    named = bundle.named
-    return ListSettings(
+    named, memory = bundle.named, bytes_of(config.memory_limit)
+    settings = ListSettings(
         k=config.k,
         reasons=config.reasons,
-        tile_users=tile_users(
-            bytes_of(config.memory_limit),
-            bundle.learner,
-            k=config.k,
-            pool=config.diversity.pool if config.diversity.reorders else config.k,
-            reasons=config.reasons + config.deletions + config.features,
-            workers=workers,
-        ),
         candidates=translation.candidates,
         rules=rules,
         diversity=diversity,
@@ -62,8 +58,17 @@ def list_settings(
         detail=reason_detail(bundle, deletions=config.deletions, features=config.features),
         features=None if named is None else named.labels,
         counterfactuals=config.counterfactuals,
-        indexes=Indexes(bundle.learner),
+        indexes=Indexes(bundle.learner, memory=memory // _FOR_ITEMS),
     )
+    fitting = tile_users(
+        memory - memory // _FOR_ITEMS,
+        bundle.learner,
+        k=config.k,
+        pool=settings.pool,
+        reasons=config.reasons + config.deletions + config.features,
+        workers=workers,
+    )
+    return replace(settings, tile_users=fitting)
 
 
 def reason_detail(bundle: Bundle, *, deletions: int, features: int) -> ReasonDetail:

@@ -148,6 +148,9 @@ def _reasons(
 
 def _without(bundle: Bundle, support: Support, index: Tensor, competes: Tensor) -> pl.DataFrame:
     places = ((index >= 0) & competes[index.clamp_min(0)]).nonzero().squeeze(1)
+    if not len(places):
+        # Met or unknown, all of them: none has a place that it could lose.
+        return WITHOUT_SCHEMA.to_frame()
     items = index[places]
     found = places_without(bundle.learner, support, items, competes)
     n_entries = len(items)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import operator
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -28,6 +28,9 @@ from metarec_core.serving.plan import reason_detail
 logger = logging.getLogger(__name__)
 
 _TILE_USERS = 512
+_TILE_ENTRIES = 1 << 18
+"""Most users, and entries (users x k), whose lists are in the works at once."""
+
 _MOST_NEIGHBOURS = 1000
 
 _NIGHTLY = RecommendConfig()
@@ -97,7 +100,7 @@ class Recommender:
                 ``rating``, and any user features, of which the first value that is there
                 counts. A user without interactions has one row with ``item_id`` missing and is
                 served from the prior.
-            k: Most entries a list.
+            k: Most entries a list; more than there are items ask for all of them.
             exclude: Item ids that no list may hold.
             candidates: Item ids that lists are made of; None for the whole catalogue. An empty
                 one makes empty lists.
@@ -128,6 +131,7 @@ class Recommender:
         self._check_columns(frame)
         bundle = self.bundle
         audience, unused = self._audience(frame)
+        settings = _bounded(settings, audience, len(bundle.catalogue))
         lists = rank(learner, bundle.catalogue, audience, settings, device=bundle.device)
         ignored = pl.concat([unused, unknown_excluded, unknown_wanted])
         _log(ignored, len(frame))
@@ -253,6 +257,19 @@ def _whole_number(name: str, value: object) -> int:
             wanted="a whole number",
             next_step=f"ask for {name}=10, say",
         ) from None
+
+
+def _bounded(settings: ListSettings, audience: Audience, n_items: int) -> ListSettings:
+    """The settings with numbers no larger than there is something for: lists stay the same."""
+    n_open = n_items if settings.candidates is None else len(settings.candidates)
+    # One more than can be: a list of all that is open still says that it is shorter than asked.
+    k = min(settings.k, n_open + 1)
+    return replace(
+        settings,
+        k=k,
+        reasons=min(settings.reasons, int(audience.histories.counts().max(initial=0))),
+        tile_users=max(1, min(settings.tile_users, _TILE_ENTRIES // k)),
+    )
 
 
 def _note() -> pl.Expr:

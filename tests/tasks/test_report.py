@@ -26,6 +26,8 @@ FRONTIER = pl.DataFrame(
         "strength": [0.0, 0.0, 0.3, 0.3],
         "metric": ["ndcg_at_10", "novelty"] * 2,
         "value": [0.4, 1.0, 0.39, 2.0],
+        "n_users": [30, None] * 2,
+        "loss_se": [0.0, None, 0.004, None],
     }
 )
 

@@ -1,4 +1,4 @@
-"""Calibrated lists: categories in the proportions of the user's own history."""
+"""Calibrated lists: categories in the proportions of what the user liked."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from metarec_core.ranking.diversity.compiled import DoubleArray, compiled, first
 from metarec_core.ranking.diversity.method import Method, Request
 
 SMOOTHING = 0.01
-"""Share of the history in what the list is compared with, so that no logarithm is infinite."""
+"""Share of the taste in what the list is compared with, so that no logarithm is infinite."""
 
 
 def order(request: Request) -> IntArray:
     """Positions of ``argmax_i (1 - s) z_i - s KL(p || q(shown + i))``, place after place.
 
-    ``p`` is the category distribution of the user's history, ``q`` that of the list, each item
+    ``p`` is the category distribution of what the user liked, ``q`` that of the list, each item
     alike, mixed with ``SMOOTHING`` of ``p`` (Steck 2018, "Calibrated Recommendations", equations 2
-    to 6); ``s`` is the strength and ``z`` the standardised score. A user whose history has no
-    category keeps the order of scores.
+    to 6); ``s`` is the strength and ``z`` the standardised score. A user none of whose liked items
+    has a category keeps the order of scores.
 
     Args:
         request: The candidates, ``[B, P]``.
@@ -34,7 +34,7 @@ def order(request: Request) -> IntArray:
         pool.items,
         request.counts,
         request.standard,
-        space.tastes(pool.history, pool.history_mask),
+        space.tastes(pool.history, pool.taste_mask),
         request.strength,
         request.length,
     )

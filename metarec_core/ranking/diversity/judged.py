@@ -15,6 +15,7 @@ from metarec_core.evaluation.evaluate import Adaptable
 from metarec_core.evaluation.metrics import top_items
 from metarec_core.learners.base import UncertainScores
 from metarec_core.ranking.diversity.pool import BoolArray, Pool
+from metarec_core.ranking.diversity.taste import liked
 from metarec_core.ranking.grid import on_grid
 
 _CELLS_AT_ONCE = 2**23
@@ -42,6 +43,7 @@ def judged_pools(
     *,
     size: int,
     device: torch.device,
+    liked_from: float | None,
     batch_size: int = 256,
 ) -> Iterator[JudgedPool]:
     """The best ``size`` items of every task that compete in its ranking.
@@ -55,6 +57,8 @@ def judged_pools(
         tasks: Tasks in which the catalogue is ranked, such as those of the validation users.
         size: Most candidates.
         device: Where scores are computed.
+        liked_from: Value from which an interaction speaks of the user's taste, see
+            :func:`metarec_core.ranking.diversity.taste.liked_from`; None: every one does.
         batch_size: Most tasks at once; a large catalogue or pool lowers it.
 
     Raises:
@@ -62,12 +66,16 @@ def judged_pools(
     """
     largest = max(tasks.n_items, min(size, tasks.n_items) ** 2, 1)
     for batch in tasks.batches(max(1, min(batch_size, _CELLS_AT_ONCE // largest))):
-        yield _judged(learner, batch, size, device)
+        yield _judged(learner, batch, size, device, liked_from)
 
 
 @torch.no_grad()
 def _judged(
-    learner: Adaptable, batch: EvaluationBatch, size: int, device: torch.device
+    learner: Adaptable,
+    batch: EvaluationBatch,
+    size: int,
+    device: torch.device,
+    liked_from: float | None,
 ) -> JudgedPool:
     assert batch.excluded is not None, "the catalogue competes, not the query alone"
     episode = batch.episode.to(device)
@@ -93,14 +101,16 @@ def _judged(
         else None
     )
     there = found > -torch.inf
+    known = episode.support.mask.cpu().numpy()
     return JudgedPool(
         pool=Pool(
             items=items.masked_fill(~there, -1).cpu().numpy(),
             scores=found.cpu().numpy(),
             history=episode.support.items.cpu().numpy(),
-            history_mask=episode.support.mask.cpu().numpy(),
+            history_mask=known,
             covariance=covariance,
             users=np.asarray(batch.users, dtype=np.int64),
+            liked=liked(episode.support.values.cpu().numpy(), known, liked_from),
         ),
         targets=episode.items.cpu().numpy(),
         target_mask=batch.targets.cpu().numpy(),

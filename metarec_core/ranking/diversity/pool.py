@@ -31,6 +31,8 @@ class Pool:
         covariance: Of the scores under the posterior, ``[B, P, P]`` float64, finite everywhere;
             None from a learner that has none.
         users: A key of each user, ``[B]`` int64, such as :func:`user_keys`; ``sample`` draws by it.
+        liked: Which entries of the history speak of the user's taste, ``[B, S]`` bool, see
+            :func:`metarec_core.ranking.diversity.taste.liked`; None: all that are real.
 
     Raises:
         ModelError: If shapes do not belong together, scores are NaN, infinite or not in order, or
@@ -43,6 +45,7 @@ class Pool:
     history_mask: BoolArray
     covariance: DoubleArray | None = None
     users: IntArray | None = None
+    liked: BoolArray | None = None
 
     def __post_init__(self) -> None:
         fault = self._fault()
@@ -66,6 +69,8 @@ class Pool:
             shapes["covariance"] = (self.covariance.shape, (*self.items.shape, self.items.shape[1]))
         if self.users is not None:
             shapes["users"] = (self.users.shape, self.items.shape[:1])
+        if self.liked is not None:
+            shapes["liked"] = (self.liked.shape, self.history.shape)
         for name, (found, wanted) in shapes.items():
             if found != wanted:
                 return f"{name} of shape {found}, not {wanted}"
@@ -83,6 +88,11 @@ class Pool:
         if self.covariance is not None and not np.isfinite(self.covariance).all():
             return "a covariance that is NaN or infinite"
         return None
+
+    @property
+    def taste_mask(self) -> BoolArray:
+        """Entries of the history that the user's taste is read from, ``[B, S]``."""
+        return self.history_mask if self.liked is None else self.liked & self.history_mask
 
     @property
     def counts(self) -> IntArray:

@@ -96,7 +96,8 @@ class ItemSpace:
 
         Args:
             history: Catalogue indices, ``[B, S]``.
-            mask: True where an entry is real, ``[B, S]``.
+            mask: True where an entry counts, ``[B, S]``; see
+                :func:`metarec_core.ranking.diversity.taste.liked`.
 
         Returns:
             ``[B, C]`` float64, rows that sum to 1; 0 where no item of a history has a category.

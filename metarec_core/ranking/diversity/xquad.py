@@ -14,7 +14,7 @@ def order(request: Request) -> IntArray:
 
     xQuAD (Santos, Macdonald & Ounis 2010, "Exploiting Query Reformulations for Web Search Result
     Diversification") with categories in the place of query aspects: ``p(c|u)`` is the category
-    distribution of the user's history, and of the candidates where the history has none;
+    distribution of what the user liked, and of the candidates where that has none;
     ``p(c|i)`` that of the item, ``s`` the strength; ``r``, their probability of relevance, is the
     score between the worst (0) and the best candidate (1).
 
@@ -25,7 +25,7 @@ def order(request: Request) -> IntArray:
         ``[B, length]`` int64, -1 behind the last candidate.
     """
     pool, space = request.pool, request.space
-    wanted = space.tastes(pool.history, pool.history_mask)
+    wanted = space.tastes(pool.history, pool.taste_mask)
     unknown = wanted.sum(axis=1) == 0.0
     if unknown.any():
         candidates = pool.items[unknown]

@@ -45,9 +45,11 @@ class Assembled:
         pinned: Whether a pin put the entry there, ``[B, k]``.
         quota_bits: Categories whose quota the entry is there for, as bits, ``[B, k]``.
         cap_bits: Categories whose cap left out candidates before the entry, as bits, ``[B, k]``.
-        capped: Candidates that caps left out, ``[B]``.
+        capped: Candidates of the pool that caps left out, ``[B]``.
         lacking: Categories whose quota is not met, as bits, ``[B]``.
         needs_deeper: Whether a larger pool could change the list, ``[B]``.
+        spent: Categories that such a pool need not hold, as bits, ``[B]``: their caps are reached,
+            and no candidate of them that ranks lower can enter the list.
         needs_quota_pools: Whether pools of the quotas' own could change the list, ``[B]``.
     """
 
@@ -61,6 +63,7 @@ class Assembled:
     capped: IntArray
     lacking: IntArray
     needs_deeper: BoolArray
+    spent: IntArray
     needs_quota_pools: BoolArray
 
 
@@ -130,6 +133,7 @@ def assemble(
         capped=made.capped,
         lacking=made.lacking,
         needs_deeper=deeper,
+        spent=_spent(compiled, made),
         needs_quota_pools=own_pools,
     )
 
@@ -143,6 +147,19 @@ def _extras(quotas: Sequence[Pool] | None, n_users: int) -> tuple[IntArray, Doub
     scores = np.where(items < 0, -np.inf, scores)
     order = np.lexsort((items, -scores), axis=1)
     return np.take_along_axis(items, order, axis=1), np.take_along_axis(scores, order, axis=1)
+
+
+def _spent(compiled: CompiledRules, made: Places) -> IntArray:
+    """See :class:`Assembled`.
+
+    A list by relevance never gets out of a category again once its cap is reached. What is
+    reserved for quotas may take another way: where items have several categories, a lower one may
+    serve a quota together with a category that is full.
+    """
+    rules = compiled.categories
+    if not rules.exclusive and rules.quotas.any():
+        return np.zeros_like(made.filled)
+    return np.where(made.short, made.filled, 0)
 
 
 def _unsettled(

@@ -20,7 +20,7 @@ from metarec_core.ranking.rules.items import BoolArray, ItemFacts
 from metarec_core.ranking.rules.load import Rules
 from metarec_core.ranking.rules.masks import group_masks
 from metarec_core.ranking.rules.pins import compile_pins
-from metarec_core.ranking.rules.reach import check_reach, remarks
+from metarec_core.ranking.rules.reach import check_allow_lists, check_reach, remarks
 from metarec_core.ranking.rules.table import RuleColumns, RuleKind
 from metarec_core.ranking.search import Closed
 from metarec_core.schema import SEGMENT_BANDS, Columns
@@ -60,8 +60,8 @@ def compile_rules(
         candidates: Catalogue indices that lists are made of; None for the whole catalogue.
 
     Raises:
-        ConfigError: If rules contradict each other, no list could meet them, or nothing at all is
-            open; before anything is ranked.
+        ConfigError: If rules contradict each other, no list could meet them, an allow list names
+            no item of the catalogue, or nothing at all is open; before anything is ranked.
         ModelError: If users and histories do not belong together.
     """
     n_users, n_items = len(user_ids), len(catalogue)
@@ -80,6 +80,7 @@ def compile_rules(
     band_of_user = np.searchsorted(bounds, sizes, side="right").astype(np.int64) - 1
     table = _located(rules.table, catalogue, user_ids)
     rows = in_force(table, run_date)
+    check_allow_lists(rules, rows, band_of_user)
     now = int(datetime(run_date.year, run_date.month, run_date.day, tzinfo=UTC).timestamp())
 
     open_items = old_enough(rules, facts, histories, n_items, now)

@@ -66,7 +66,9 @@ class RulesDocument(Section):
     """Fewest entries of a category in a list."""
 
     unknown_items: Literal["warn", "error"] = "warn"
-    """What a rule about an item that the catalogue does not hold leads to."""
+    """What a rule about an item that the catalogue does not hold leads to. An allow row of such an
+    item opens nothing, and still closes all that is not allowed to those whom it reaches; an allow
+    list of a user, of a segment or for everyone that names no other items is always an error."""
 
     @property
     def ruled(self) -> tuple[str, ...]:

@@ -14,8 +14,9 @@ class RuleFinding:
 
     Attributes:
         kind: What it is about: ``duplicated_rows``, ``empty_table``, ``expired``,
-            ``unknown_items``, ``unknown_users``, ``segment_without_users``, ``closed_items``,
-            ``unreachable_quota`` or ``empty_lists``.
+            ``unknown_items``, ``unknown_allowed``, ``unknown_users``, ``segment_without_users``,
+            ``closed_items``, ``closed_allowed``, ``closed_pins``, ``unreachable_quota`` or
+            ``empty_lists``.
         count: How many rows of the table, or lists, it is about.
         message: The remark as a sentence.
     """

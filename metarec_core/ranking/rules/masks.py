@@ -45,6 +45,7 @@ def group_masks(
 
     Args:
         rows: Rules in force, with ``item``, ``user`` and ``band`` (null: of no use or not given).
+            An allow row without ``item`` still makes a list for those whom it reaches.
         open_items: What anyone may be shown, ``[I]``.
         band_of_user: Segment of each user as an index into ``SEGMENT_BANDS``, ``[U]``.
         subject: What messages call the table.

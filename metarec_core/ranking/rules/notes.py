@@ -65,7 +65,7 @@ def list_notes(assembled: Assembled, compiled: CompiledRules, users: IntArray) -
 
     Returns:
         ``[B]`` lists of strings, none of them null, such as ``short: only 4 open items``,
-        ``short: 3 of 10, 7 candidates left out by caps`` and ``quota unmet: Documentary 0 of 1``.
+        ``short: 3 of 10, caps leave out all others`` and ``quota unmet: Documentary 0 of 1``.
     """
     asked = np.flatnonzero((assembled.sizes < compiled.k) | (assembled.lacking != 0))
     rules = compiled.categories
@@ -113,6 +113,5 @@ def _short(facts: dict[str, int], k: int) -> str:
     if size >= n_open:
         return f"short: only {n_open} open item{'s' if n_open > 1 else ''}"
     if capped:
-        items = f"{capped} candidate{'s' if capped > 1 else ''}"
-        return f"short: {size} of {k}, {items} left out by caps"
+        return f"short: {size} of {k}, caps leave out all others"
     return f"short: {size} of {k}, the pool held no more"

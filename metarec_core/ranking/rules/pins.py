@@ -91,6 +91,28 @@ class Pins:
         return out
 
 
+def open_to_users(
+    users: IntArray,
+    items: IntArray,
+    masks: BoolArray,
+    mask_of_user: npt.NDArray[np.int32],
+    closed: Closed,
+) -> BoolArray:
+    """Whether each item may be shown to the user beside it, ``[N]``.
+
+    Args:
+        users: Rows, ``[N]``.
+        items: Catalogue indices, ``[N]``.
+        masks: What groups may be shown, ``[G, I]``.
+        mask_of_user: ``[U]``.
+        closed: What single users may not be shown.
+    """
+    result: BoolArray = _open_to_users(
+        users, items, masks, mask_of_user, closed.indptr, closed.items
+    )
+    return result
+
+
 def compile_pins(rows: pl.DataFrame, band_of_user: IntArray, k: int) -> Pins:
     """Sort pins by scope.
 
@@ -147,12 +169,34 @@ def _resolve(
 
 @njit(cache=True, nogil=True)
 def _put(slots: IntArray, rank: int, item: int, mask: BoolArray, shut: IntArray) -> None:
-    if slots[rank] >= 0 or not mask[item]:
-        return
-    place = np.searchsorted(shut, item)
-    if place < len(shut) and shut[place] == item:
+    if slots[rank] >= 0 or not _is_open(item, mask, shut):
         return
     for other in slots:
         if other == item:
             return
     slots[rank] = item
+
+
+@njit(cache=True, nogil=True)
+def _is_open(item: int, mask: BoolArray, shut: IntArray) -> bool:
+    if not mask[item]:
+        return False
+    place = np.searchsorted(shut, item)
+    return not (place < len(shut) and shut[place] == item)
+
+
+@njit(cache=True, nogil=True)
+def _open_to_users(
+    users: IntArray,
+    items: IntArray,
+    masks: BoolArray,
+    mask_of_user: npt.NDArray[np.int32],
+    closed_indptr: IntArray,
+    closed: IntArray,
+) -> BoolArray:
+    out = np.zeros(len(users), dtype=np.bool_)
+    for place in range(len(users)):
+        user = users[place]
+        shut = closed[closed_indptr[user] : closed_indptr[user + 1]]
+        out[place] = _is_open(items[place], masks[mask_of_user[user]], shut)
+    return out

@@ -21,10 +21,11 @@ class Places(NamedTuple):
         pinned: ``[B, k]``.
         quota_bits: Categories whose quota an entry is there for, ``[B, k]``.
         cap_bits: Categories whose cap left out candidates that stood before an entry, ``[B, k]``.
-        capped: Candidates that caps left out, ``[B]``.
+        capped: Candidates of the pool that caps left out, ``[B]``.
         lacking: Categories whose quota is not met, as bits, ``[B]``.
         full: Whether quotas took every place, ``[B]``.
         short: Whether the pool has too few candidates for a list by relevance alone, ``[B]``.
+        filled: Categories whose cap that list has reached, as bits, ``[B]``.
     """
 
     items: IntArray
@@ -36,6 +37,7 @@ class Places(NamedTuple):
     lacking: IntArray
     full: BoolArray
     short: BoolArray
+    filled: IntArray
 
 
 def fill_places(
@@ -67,6 +69,7 @@ def fill_places(
         lacking=np.zeros(shape[0], dtype=np.int64),
         full=np.zeros(shape[0], dtype=np.bool_),
         short=np.zeros(shape[0], dtype=np.bool_),
+        filled=np.zeros(shape[0], dtype=np.int64),
     )
     candidates = np.ascontiguousarray(np.concatenate([pool, extras], axis=1), dtype=np.int64)
     _fill(candidates, pool.shape[1], pins, bits, caps, quotas, *out)
@@ -243,6 +246,7 @@ def _fill(
     lacking: IntArray,
     full: BoolArray,
     short: BoolArray,
+    filled: IntArray,
 ) -> None:
     n_users, n_candidates = candidates.shape
     k, n_ruled = pins.shape[1], len(caps)
@@ -264,6 +268,7 @@ def _fill(
         for category in range(n_ruled):
             counts[category] = by_pins[category]
         short[row] = _walk(item_bits, states, blocked, counts, caps, free, n_pool) < free
+        filled[row] = _at_least(counts, caps)
         lacked = everything & ~_at_least(counts, quotas)
         if lacked:
             # The list by relevance alone does not meet the quotas. What they need is reserved

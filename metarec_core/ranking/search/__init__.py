@@ -10,6 +10,7 @@ first, equal scores by catalogue index. It does not depend on tiles, threads or 
 - :mod:`.decide`: which of that is;
 - :mod:`.tiles`: a CPU's search, tile by tile and thread by thread;
 - :mod:`.dense`: on a GPU, and where eight-bit products are not exact, plain products;
+- :mod:`.wide`: where float32 bounds do not hold the sizes, every item in float64;
 - :mod:`.scores`: the scores that decide, and the search that reads every item.
 """
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from metarec_core.episodes.types import FloatArray, IntArray
 from metarec_core.ranking.search.scan import GROUP
 from metarec_core.ranking.search.scores import BoolArray, DoubleArray
+from metarec_core.ranking.search.wide import MOST
 
 BLOCK_ITEMS = 2048
 """Items a block: its products with some users stay in the cache until they are read."""
@@ -21,6 +22,14 @@ BLOCK_ITEMS = 2048
 _LEVELS = 127
 _ABOVE = 1.0 + 1e-6
 """Bounds that are rounded to float32 are rounded up."""
+
+_NORMAL = float(np.finfo(np.float32).tiny)
+"""Below it float32 loses digits, or all of them: bounds are not so small, and scales are not."""
+
+_LEAST_APPEAL = 1e-23
+"""Least size an appeal is taken for. ``ROUNDING`` of it is in every margin: 1e-29, more than
+float32 takes from a score whose parts are below ``_NORMAL`` (at most ``4096 * 127**2`` of it).
+"""
 
 _CHORDS = 64
 
@@ -33,7 +42,7 @@ class Rounded(NamedTuple):
         scale: ``[N]`` float32.
         rounded: Norm of ``scale * integers``, ``[N]`` float32, rounded up.
         error: Norm of what rounding took, ``[N]`` float32, rounded up.
-        norm: Norm of the vector, ``[N]`` float32, rounded up.
+        norm: Norm of the vector, ``[N]`` float32, rounded up; no bound is 0.
     """
 
     integers: Tensor
@@ -53,7 +62,7 @@ class Rounded(NamedTuple):
         """
         turned = vectors @ rotation
         scale = (turned.abs().amax(dim=1) / _LEVELS).float()
-        scale = torch.where(scale > 0, scale, 1.0)
+        scale = torch.where(scale >= _NORMAL, scale, 1.0)
         wide = scale.double()[:, None]
         integers = (turned / wide).round().clamp(-_LEVELS, _LEVELS)
         rounded = integers * wide
@@ -77,7 +86,7 @@ class Block:
         appeal: ``[N]`` float32; -inf at padding.
         norms: Largest norm of each group, ``[N / GROUP]`` float32, rounded up.
         errors: Largest norm of what rounding took, of each group.
-        appeals: Largest size of an appeal, of each group.
+        appeals: Largest size of an appeal, of each group; not 0.
         chords: Largest score of the block at each of :attr:`ItemBlocks.query_norms`.
     """
 
@@ -114,18 +123,25 @@ class ItemBlocks:
 
     @classmethod
     def of(
-        cls, vectors: Tensor, appeal: DoubleArray, open_items: BoolArray, typical_norm: float
+        cls,
+        vectors: Tensor,
+        norm: DoubleArray,
+        appeal: DoubleArray,
+        open_items: BoolArray,
+        typical_norm: float,
     ) -> ItemBlocks:
-        """Prepare items for queries of about ``typical_norm``; exact for any.
+        """Prepare items for queries of about ``typical_norm``; exact for any that are held.
+
+        Norms and appeals are at most :data:`~metarec_core.ranking.search.wide.MOST`.
 
         Args:
             vectors: ``[I, d]``.
+            norm: Of each, ``[I]``.
             appeal: ``[I]``.
             open_items: ``[I]``.
             typical_norm: Norm of a usual query.
         """
-        typical = typical_norm if typical_norm > 0.0 else 1.0
-        norm = vectors.double().norm(dim=1).numpy()
+        typical = min(max(typical_norm, 1.0 / MOST), MOST) if typical_norm > 0.0 else 1.0
         ids = np.flatnonzero(open_items)
         order = ids[np.lexsort((ids, -(typical * norm[ids] + appeal[ids])))]
         position = np.full(len(open_items), -1, dtype=np.int64)
@@ -163,7 +179,7 @@ def _block(first: int, rounded: Rounded, appeal: DoubleArray, chords: DoubleArra
         _widened(appeal, width, -np.inf),
         _of_groups(rounded.norm, width),
         _of_groups(rounded.error, width),
-        _of_groups(np.abs(appeal) * _ABOVE, width),
+        _of_groups(np.maximum(np.abs(appeal) * _ABOVE, _LEAST_APPEAL), width),
         chords,
     )
 
@@ -180,7 +196,7 @@ def _of_groups(values: npt.NDArray[np.floating], width: int) -> FloatArray:
 
 
 def _up(values: Tensor) -> FloatArray:
-    up: FloatArray = (values * _ABOVE).float().numpy()
+    up: FloatArray = (values * _ABOVE).clamp(min=_NORMAL).float().numpy()
     return up
 
 

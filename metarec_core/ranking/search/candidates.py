@@ -7,7 +7,10 @@ from numba import njit
 
 @njit(cache=True, nogil=True)
 def kth_largest(values, count, k, scratch):  # type: ignore[no-untyped-def]
-    """The ``k``-th largest of ``values[:count]``, by partitions without branches."""
+    """The ``k``-th largest of ``values[:count]``, by partitions without branches.
+
+    It ends whatever the values are; among NaN there is no such value, and any is returned.
+    """
     for place in range(count):
         scratch[place] = values[place]
     low, high, wanted = 0, count, k - 1
@@ -31,7 +34,8 @@ def kth_largest(values, count, k, scratch):  # type: ignore[no-untyped-def]
             level += int(value == pivot)
         if wanted < level:
             return pivot
-        low = level
+        # NaN is not even equal to itself: without a step of its own the range would stay.
+        low = max(level, low + 1)
     return scratch[wanted]
 
 

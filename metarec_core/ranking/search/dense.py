@@ -9,6 +9,7 @@ from torch import Tensor
 from metarec_core.episodes.types import IntArray
 from metarec_core.ranking.search.closed import Closed
 from metarec_core.ranking.search.scores import BoolArray, DoubleArray, exact_scores, exhaustive
+from metarec_core.ranking.search.wide import Sizes, norms
 
 _CELLS = {"cpu": 1 << 22, "cuda": 1 << 28}
 """Scores held at once, by kind of device."""
@@ -18,15 +19,20 @@ _SPARE = 32
 
 _EPSILON = 2.0**-24
 
+_NORMAL = 2.0**-126
+"""Below it float32 loses digits, or all of them."""
+
 
 class DenseSearch:
     """Search of all items by float32 scores whose error is bounded.
 
     A float32 sum of ``d`` products errs by at most ``(d + 3) 2**-24`` times the sizes of what is
-    summed (Higham 2002, "Accuracy and Stability of Numerical Algorithms", section 3.1).
+    summed (Higham 2002, "Accuracy and Stability of Numerical Algorithms", section 3.1), and by
+    ``2**-126`` times the other factor for each number that is too small for it.
 
     Args:
-        vectors: Of the whole catalogue, ``[I, d]``, padded, on the device of the search.
+        vectors: Of the whole catalogue, ``[I, d]``, padded, on the device of the search. Norms,
+            appeals and scores are at most :data:`~metarec_core.ranking.search.wide.MOST`.
         appeal: ``[I]``.
         open_items: ``[I]``.
     """
@@ -41,8 +47,7 @@ class DenseSearch:
         self._place[self._open] = torch.arange(len(ids), device=self._device)
         self._single = vectors[self._open].float()
         self._single_appeal = self._appeal[self._open].float()
-        self._norm = float(vectors.double().norm(dim=1).max()) if len(vectors) else 0.0
-        self._most = float(np.abs(appeal).max(initial=0.0))
+        self._sizes = Sizes.of(norms(vectors).cpu().numpy(), appeal, open_items)
 
     def search(
         self, queries: Tensor, k: int, closed: Closed, step: float, threads: int
@@ -83,8 +88,10 @@ class DenseSearch:
         single[rows[shut >= 0], shut[shut >= 0]] = -torch.inf
         asked = min(k + _SPARE, single.shape[1])
         best = single.topk(asked, dim=1)
-        size = queries.norm(dim=1) * self._norm + self._most
-        margin = (queries.shape[1] + 3) * _EPSILON * size
+        norm = queries.norm(dim=1)
+        size = norm * self._sizes.norm + self._sizes.appeal
+        lost = 2.0 * _NORMAL * (norm + self._sizes.norm + 1.0)
+        margin = (queries.shape[1] + 3) * (_EPSILON * size + lost)
         kth = best.values[:, min(k, asked) - 1].double()
         # With all items asked for none is left over.
         left = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +16,12 @@ from metarec_core.ranking.search.closed import Closed
 from metarec_core.ranking.search.dense import DenseSearch
 from metarec_core.ranking.search.scores import BoolArray, DoubleArray, padded
 from metarec_core.ranking.search.tiles import TiledSearch
+from metarec_core.ranking.search.wide import MOST, Sizes, WideSearch, norms
 
 _MOST_DIMENSIONS = 4096
 """Up to here float32 holds a product of eight-bit integers to within the error allowed for."""
+
+_Search = TiledSearch | DenseSearch | WideSearch
 
 
 class Found(NamedTuple):
@@ -40,6 +44,8 @@ class FactorIndex:
         appeal: ``[I]`` float64; None for none.
         open_items: Items that may be found by anyone, ``[I]`` bool; None for all.
         typical_norm: Norm of a usual query: those are served quickest.
+        prepared: Whether items are put into blocks, which takes as long as it takes to score them
+            all for some dozens of queries; without, all are scored.
 
     Raises:
         ModelError: If vectors or appeal are not finite numbers, or do not belong together.
@@ -52,20 +58,45 @@ class FactorIndex:
         *,
         open_items: BoolArray | None = None,
         typical_norm: float = 1.0,
+        prepared: bool = True,
     ) -> None:
         appeal = torch.zeros(len(vectors)) if appeal is None else appeal
         _check_items(vectors, appeal, open_items)
         self.n_items, self.dim = vectors.shape
-        self._open = np.ones(self.n_items, dtype=np.bool_) if open_items is None else open_items
-        self.n_open = int(self._open.sum())
-        wide = padded(vectors).contiguous()
-        appeals = appeal.detach().double().cpu().numpy()
-        self._search: TiledSearch | DenseSearch
-        if vectors.device.type == "cpu" and self.dim <= _MOST_DIMENSIONS and integers_are_exact():
-            blocks = ItemBlocks.of(wide, appeals, self._open, typical_norm)
-            self._search = TiledSearch(blocks, wide, appeals)
+        self._vectors = padded(vectors).contiguous()
+        self._appeal = appeal.detach().double().cpu().numpy()
+        self._norm = norms(self._vectors).cpu().numpy()
+        everything = np.ones(self.n_items, dtype=np.bool_)
+        self._open(everything if open_items is None else open_items, typical_norm, prepared)
+
+    def within(
+        self, open_items: BoolArray, *, typical_norm: float = 1.0, prepared: bool = True
+    ) -> FactorIndex:
+        """The same items, of which others are open; they are held once."""
+        other = copy(self)
+        other._open(open_items, typical_norm, prepared)
+        return other
+
+    def _open(self, open_items: BoolArray, typical_norm: float, prepared: bool) -> None:
+        self.n_open = int(open_items.sum())
+        self._sizes = Sizes.of(self._norm, self._appeal, open_items)
+        self._wide = WideSearch(self._vectors, self._appeal, open_items)
+        self._search: _Search = self._wide
+        on_cpu = self._vectors.device.type == "cpu"
+        if not self._sizes.fit or (on_cpu and not prepared):
+            return
+        if on_cpu and self.dim <= _MOST_DIMENSIONS and integers_are_exact():
+            blocks = ItemBlocks.of(
+                self._vectors, self._norm, self._appeal, open_items, typical_norm
+            )
+            self._search = TiledSearch(blocks, self._vectors, self._appeal)
         else:
-            self._search = DenseSearch(wide, appeals, self._open)
+            self._search = DenseSearch(self._vectors, self._appeal, open_items)
+
+    @property
+    def n_bytes(self) -> int:
+        """About what is held for the open items, beside the vectors of all."""
+        return self.n_items * 10 + self.n_open * (self._vectors.shape[1] + 24)
 
     def search(
         self,
@@ -90,7 +121,8 @@ class FactorIndex:
 
         Raises:
             ConfigError: If a parameter is out of range.
-            ModelError: If queries are not finite numbers, or do not fit the items.
+            ModelError: If queries, or scores in float64, are not finite numbers, or queries do not
+                fit the items.
         """
         for name, value, least in (("k", k, 1), ("threads", threads, 1), ("step", step, 0)):
             if value < least:
@@ -100,6 +132,13 @@ class FactorIndex:
                     wanted=f"at least {least}",
                     next_step=f"ask for {name}={least} or more",
                 )
+        if step and not 1.0 / MOST <= step <= MOST:
+            raise ConfigError(
+                "parameter step",
+                found=str(step),
+                wanted=f"0, or from {1.0 / MOST:.0e} to {MOST:.0e}",
+                next_step="ask for step=0, which rounds nothing",
+            )
         closed = Closed.nothing(len(queries)) if closed is None else closed
         self._check_queries(queries, closed)
         places = min(k, self.n_open)
@@ -107,9 +146,23 @@ class FactorIndex:
         scores = np.full((len(queries), k), -np.inf)
         if places and len(queries):
             wide = padded(queries.detach().double()).contiguous()
-            found = self._search.search(wide, places, closed, step, threads)
-            items[:, :places], scores[:, :places] = found
+            for search, rows in self._ways(wide):
+                part, shut = wide, closed
+                if len(rows) < len(wide):
+                    part = wide[torch.from_numpy(rows).to(wide.device)]
+                    shut = closed.select(rows)
+                found = search.search(part, places, shut, step, threads)
+                items[rows, :places], scores[rows, :places] = found
         return Found(items, scores)
+
+    def _ways(self, queries: Tensor) -> list[tuple[_Search, IntArray]]:
+        """Which rows are searched how: a few users of huge norms do not slow the others."""
+        beyond = self._sizes.beyond(queries)
+        ways: list[tuple[_Search, IntArray]] = [
+            (self._search, np.flatnonzero(~beyond)),
+            (self._wide, np.flatnonzero(beyond)),
+        ]
+        return [(search, rows) for search, rows in ways if len(rows)]
 
     def _check_queries(self, queries: Tensor, closed: Closed) -> None:
         faults = []

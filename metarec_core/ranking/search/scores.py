@@ -95,7 +95,7 @@ def put(score, item, count, items, scores):  # type: ignore[no-untyped-def]
 def exhaustive(  # type: ignore[no-untyped-def]
     rows, queries, vectors, appeal, open_items, indptr, closed, steps, items, scores
 ):
-    """The best of *all* open items, for the few users of whom bounds leave too many.
+    """The best of *all* open items, for the few users of whom bounds leave too many or tell none.
 
     Args:
         rows: Users to search for, ``[R]``; rows of all that follows.
@@ -107,22 +107,26 @@ def exhaustive(  # type: ignore[no-untyped-def]
         closed: Closed items.
         steps: Steps a unit of the grid that scores lie on; 0 for none.
         items: Written: the best, ``[U, K]``; -1 where there are fewer.
-        scores: Written: their scores; -inf there.
+        scores: Written: their scores; -inf there. NaN all along the row of a user to whom a score
+            is not finite.
     """
     shut = np.zeros(len(vectors), dtype=np.bool_)
     lanes = np.zeros(8)
     for row in rows:
         for place in range(indptr[row], indptr[row + 1]):
             shut[closed[place]] = True
-        count = 0
+        count, filler = 0, -np.inf
         for item in open_items:
             if shut[item]:
                 continue
             score = exact_score(queries[row], vectors[item], appeal[item], lanes)
             if steps > 0.0:
                 score = np.round(score * steps) / steps
+            if not np.isfinite(score):
+                count, filler = 0, np.nan
+                break
             count = put(score, item, count, items[row], scores[row])
         for place in range(count, items.shape[1]):
-            items[row, place], scores[row, place] = -1, -np.inf
+            items[row, place], scores[row, place] = -1, filler
         for place in range(indptr[row], indptr[row + 1]):
             shut[closed[place]] = False

@@ -16,14 +16,23 @@ _SAID = {
     "insertion_auc": "area under the curve as the strongest reasons come; large is good",
     "deletion_at_random_auc": "the same in random order",
     "insertion_at_random_auc": "the same in random order",
-    "places_lost": "mean places that an entry falls without its strongest reason",
+    "places_lost": (
+        "mean places that an entry falls, by score alone, without its strongest reason"
+    ),
     "places_lost_median": "the median of it",
-    "left_the_list": "share of entries that leave the list without their strongest reason",
+    "left_the_list": (
+        "of the first entries by score alone, as many as recommend.explanations.entries says, the "
+        "share that is no longer among as many first ones without its strongest reason"
+    ),
     "mass_in_top_3": "share of all effect that the three strongest reasons have",
-    "entries_in_both": "share of entries that were in the former night's lists",
+    "entries_in_both": "share of entries in the former night's lists too, of users who had one",
     "reasons_overlap": "of those, share of named interactions that are the same (Jaccard)",
     "reasons_correlation": "rank correlation of their shares between the two nights",
 }
+
+
+_TITLES = {"left_the_list": "Fell out of the first"}
+"""Figures that are called something else in files than what they are."""
 
 
 def explanations_section(
@@ -33,7 +42,7 @@ def explanations_section(
     body, charts = "", list[Panel]()
     if figures is not None and len(figures):
         rows = [
-            [text(heading(name)), text(_SAID.get(name)), _figure(name, value)]
+            [text(_TITLES.get(name, heading(name))), text(_SAID.get(name)), _figure(name, value)]
             for name, value in _pairs(figures)
         ]
         body += table(("figure", "what it is", "value"), rows, numbers_from=2)

@@ -13,7 +13,7 @@ from metarec_core.reporting.html.profile import ListsProfile
 from metarec_core.reporting.night import NightSummary
 
 FRAMES: dict[str, tuple[str, ...]] = {
-    "frontier": ("method", "strength", "metric", "value"),
+    "frontier": ("method", "strength", "metric", "value", "n_users", "loss_se"),
     "list_metrics": ("metric", "value"),
     "reliability": ("learner", "segment", "pairs", "stated", "observed"),
     "explanations": ("metric", "value"),

@@ -160,6 +160,53 @@ def test_the_threshold_lies_between_the_values_that_were_met() -> None:
     assert threshold_of(np.array([4.0, 5.0]), 4.0) == 4.0
 
 
+def rated(values: np.ndarray, scale: ValueScale) -> Pairs:
+    """30 users who rated 30 items each, and were forecast something near."""
+    rng, n = np.random.default_rng(0), len(values)
+    mean = scale.maximum - np.abs(rng.normal(0.0, 0.2, n))
+    users, sizes = np.arange(n) // 30, np.full(n, 5)
+    return Pairs(
+        users,
+        sizes,
+        rng.normal(size=n),
+        mean,
+        np.full(n, 0.5),
+        values,
+        values >= scale.relevant_from,
+    )
+
+
+@pytest.mark.parametrize(
+    ("minimum", "maximum", "relevant_from", "least_met"),
+    [(1.0, 5.0, 1.0, 1), (0.0, 1.0, 1.0, 1), (1.0, 5.0, 5.0, 5)],
+    ids=["everything is relevant", "thumbs that are all up", "ratings that are all the best"],
+)
+def test_where_nothing_irrelevant_can_be_told_apart_nothing_is_stated(
+    minimum: float, maximum: float, relevant_from: float, least_met: int
+) -> None:
+    scale = ValueScale(Feedback.EXPLICIT, minimum, maximum, relevant_from)
+    values = np.random.default_rng(1).integers(least_met, int(maximum) + 1, 900).astype(float)
+    assert calibration_of(rated(values, scale), scale) is None
+
+
+def test_a_learner_can_be_calibrated_where_every_value_is_relevant(
+    quality: np.ndarray, ratings_of: Callable, believer: Callable
+) -> None:
+    data = ratings_of(quality, 60, seed=1)
+    every = ValueScale(Feedback.EXPLICIT, 1.0, 5.0, 1.0)
+    data = type(data)(data.interactions, data.user_features, data.item_features, every)
+    for sd in (0.5, None):
+        assert calibrate(believer(quality, sd=sd), data, device=CPU, seed=1) == {}
+
+
+def test_thumbs_of_both_kinds_are_told_apart() -> None:
+    scale = ValueScale(Feedback.EXPLICIT, 0.0, 1.0, 1.0)
+    values = np.random.default_rng(1).integers(0, 2, 900).astype(float)
+    made = calibration_of(rated(values, scale), scale)
+    assert made is not None
+    assert (made.threshold, made.low, made.high) == (0.5, -0.5, 1.5)
+
+
 def test_too_few_users_leave_a_forecast_as_it_is_and_say_nothing_of_scores(
     make_pairs: MakePairs,
 ) -> None:

@@ -218,6 +218,22 @@ def test_all_figures_are_those_of_plain_loops(seed: int, n_users: int) -> None:
     assert without == pytest.approx({k: v for k, v in found.items() if k in without}, nan_ok=True)
 
 
+def test_categories_are_compared_with_what_was_liked_and_all_else_with_the_history() -> None:
+    rng = np.random.default_rng(3)
+    space = some_space(rng, 30)
+    shown, history = rng.integers(0, 30, (50, 4)), rng.integers(0, 30, (50, 6))
+    mask = np.ones((50, 6), dtype=np.bool_)
+    liked = np.arange(6) < 2
+    whole, of_liked, short = (
+        diversity_figures(shown, space, history[:, :width], mask[:, :width], liked=marks)
+        for width, marks in ((6, None), (6, mask & liked), (2, None))
+    )
+    name = "category_calibration_error"
+    assert of_liked.pop(name) == pytest.approx(short[name])
+    assert whole.pop(name) != pytest.approx(short[name])
+    assert of_liked == pytest.approx(whole, nan_ok=True)
+
+
 def test_figures_do_not_depend_on_how_users_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     space = some_space(rng, 30)

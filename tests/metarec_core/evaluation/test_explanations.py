@@ -234,3 +234,11 @@ def test_stability_compares_what_both_nights_named() -> None:
 def test_nights_with_nothing_in_common_have_no_stability() -> None:
     got = dict(stability(lists(("u", "x", {"a": 1.0})), lists(("u", "y", {"a": 1.0}))).rows())
     assert got == {"entries_in_both": 0.0, "reasons_overlap": None, "reasons_correlation": None}
+
+
+def test_who_is_new_tonight_had_no_list_that_could_change() -> None:
+    before = lists(("u", "x", {}), ("u", "y", {}))
+    now = lists(("u", "x", {}), ("u", "z", {}), ("new", "x", {}), ("new", "y", {}))
+    assert dict(stability(now, before).rows())["entries_in_both"] == 0.5
+    nobody = dict(stability(now.filter(user_id="new"), before).rows())
+    assert nobody["entries_in_both"] is None

@@ -1,18 +1,22 @@
 """Places without an interaction, against adapting again and sorting."""
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from metarec_core.episodes.types import Support
+from metarec_core.episodes.types import Support, TaskData
 from metarec_core.errors import ModelError
+from metarec_core.learners.average import Average
 from metarec_core.learners.bias import Bias, BiasConfig
 from metarec_core.ranking import counterfactual
 from metarec_core.ranking.counterfactual import places_in, places_without
 from metarec_core.ranking.grid import on_grid
+from metarec_core.ranking.lists import rank
+from metarec_core.ranking.request import Audience, ListSettings
 
 N_ITEMS = 30
 
@@ -129,3 +133,35 @@ def test_places_are_each_users_own() -> None:
         [place_of(scores[user], item, competes[user]) for item in range(3)] for user in range(5)
     ]
     assert places_in(scores, items, competes).tolist() == expected
+
+
+def test_lists_seek_the_place_beyond_their_own_end(
+    small_average: Average, small_data: TaskData
+) -> None:
+    matrix, n_items = small_data.interactions, small_data.n_items
+    names = [f"i{item:02d}" for item in range(n_items)]
+    ids = pl.Series("user_id", [str(user) for user in range(small_data.n_users)])
+    audience = Audience(ids, matrix, small_data.user_features)
+    catalogue = pl.DataFrame({"item_id": names, "title": names})
+    settings = ListSettings(k=3, counterfactuals=True)
+    frame = pl.concat(rank(small_average, catalogue, audience, settings))
+    told = frame.explode("reasons").unnest("reasons", separator="_")
+    told = told.filter(pl.col("reasons_kind") == "counterfactual")
+    assert len(told) > 50
+    for user, item, without, place in told.select(
+        "user_id", "item_id", "reasons_item_id", "reasons_rank"
+    ).iter_rows():
+        start, end = matrix.indptr[int(user) : int(user) + 2]
+        known = torch.from_numpy(matrix.items[start:end])[None]
+        support = Support(
+            known,
+            torch.from_numpy(matrix.values[start:end])[None],
+            torch.ones_like(known, dtype=torch.bool),
+            torch.from_numpy(small_data.user_features[int(user)])[None],
+        )
+        unseen = torch.ones(n_items, dtype=torch.bool)
+        unseen[known[0]] = False
+        entry = torch.tensor([names.index(item)])
+        alone = places_without(small_average, support, entry, unseen).rank_without[0]
+        assert place == alone[known[0].tolist().index(names.index(without))]
+    assert told["reasons_rank"].max() > 3

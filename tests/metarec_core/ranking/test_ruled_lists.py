@@ -1,5 +1,6 @@
 """Lists through search, rules and re-ranking at once."""
 
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -15,7 +16,7 @@ from metarec_core.calibration.sizes import KNOTS
 from metarec_core.episodes.types import InteractionMatrix
 from metarec_core.errors import ConfigError
 from metarec_core.learners.base import ItemFactors
-from metarec_core.ranking import pools
+from metarec_core.ranking import indexes, pools
 from metarec_core.ranking.diversity.settings import DiversityConfig
 from metarec_core.ranking.diversity.space import ItemSpace
 from metarec_core.ranking.lists import rank
@@ -159,12 +160,13 @@ def expected_lists(problem, compiled, caps, k):
 
 
 @settings(max_examples=80, deadline=None)
-@given(given=ruled_problems(), indexed=st.booleans())
-def test_random_factors_rules_ties_and_tiles_give_what_brute_force_gives(given, indexed):
+@given(given=ruled_problems(), indexed=st.booleans(), worth=st.sampled_from([1, 4, 32]))
+def test_random_factors_rules_ties_and_tiles_give_what_brute_force_gives(given, indexed, worth):
     problem, rows, caps, k, tile = given
     compiled = problem.compile(k, rows, **({"caps": caps} if caps else {}))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pools, "WORTH_AN_INDEX", 0 if indexed else 10**9)
+        patch.setattr(indexes, "WORTH_AN_INDEX", 0 if indexed else 10**9)
+        patch.setattr(indexes, "WORTH_PREPARING", worth)
         frame = problem.lists(k=k, rules=compiled, tile_users=tile)
     assert problem.items(frame) == expected_lists(problem, compiled, caps, k)
     for user, place, item, score in frame["user_id", "rank", "item_id", "score"].iter_rows():
@@ -179,11 +181,34 @@ def test_caps_reach_below_any_pool(monkeypatch):
     problem.category[order[-3:]] = 1
     compiled = problem.compile(5, caps={"A": 2})
     for limit in (0, 10**9):
-        monkeypatch.setattr(pools, "WORTH_AN_INDEX", limit)
+        monkeypatch.setattr(indexes, "WORTH_AN_INDEX", limit)
         frame = problem.lists(rules=compiled)
         assert problem.items(frame) == expected_lists(problem, compiled, {"A": 2}, 5)
         first = frame.filter(pl.col("user_id") == "u0")
         assert first["rule_flags"].to_list()[2] == ["after_cap:A"]
+
+
+@pytest.mark.parametrize(("group", "limit"), [("SearchedGroup", 0), ("ScoredGroup", 10**9)])
+def test_caps_that_leave_most_out_ask_for_few_candidates(monkeypatch, group, limit):
+    problem = Problem(2, n_users=40, n_items=5000, seen=0.0)
+    problem.category = problem.rng.choice(4, problem.n_items, p=[0.6, 0.39, 0.008, 0.002])
+    caps = {"A": 1, "B": 2, "C": 1, "D": 3}
+    compiled = problem.compile(10, caps=caps)
+    monkeypatch.setattr(indexes, "WORTH_AN_INDEX", limit)
+    asked, best = [], getattr(pools, group).best
+
+    def counted(self, depth, rows=None, only=None):
+        found = best(self, depth, rows, only)
+        asked.append(found.items.size)
+        return found
+
+    monkeypatch.setattr(getattr(pools, group), "best", counted)
+    frame = problem.lists(k=10, rules=compiled)
+    assert problem.items(frame) == expected_lists(problem, compiled, caps, 10)
+    note = "short: 7 of 10, caps leave out all others"
+    assert note in set(frame["rule_flags"].list.last())
+    # At most once more for each cap.
+    assert sum(asked) <= problem.n_users * (3 * 10 + len(caps) * 2 * 10)
 
 
 def test_a_quota_brings_the_best_of_its_category(monkeypatch):
@@ -192,7 +217,7 @@ def test_a_quota_brings_the_best_of_its_category(monkeypatch):
     problem.category[[7, 1500]] = 2
     compiled = problem.compile(4, quotas={"C": 1})
     for limit in (0, 10**9):
-        monkeypatch.setattr(pools, "WORTH_AN_INDEX", limit)
+        monkeypatch.setattr(indexes, "WORTH_AN_INDEX", limit)
         frame = problem.lists(k=4, rules=compiled)
         for user, items in enumerate(problem.items(frame)):
             best = max([7, 1500], key=lambda item, user=user: (problem.scores[user, item], -item))
@@ -245,6 +270,23 @@ def test_rerankings_choose_among_the_pool_and_say_who_moved_up():
     assert again.equals(frame)
     off = Diversity(config.changed({"strength": 0.0}), space(problem), seed=1)
     assert problem.lists(diversity=off).equals(plain)
+
+
+def test_calibrated_lists_are_of_what_was_liked():
+    problem = Problem(8, n_users=20, n_items=60)
+    matrix = problem.audience.histories
+    stars = np.where(problem.category[matrix.items] == 0, 5.0, 1.0).astype(np.float32)
+    problem.audience = replace(problem.audience, histories=replace(matrix, values=stars))
+    config = DiversityConfig(method="calibrated", strength=1.0, pool=40)
+
+    def shares(liked_from):
+        diversity = Diversity(config, space(problem), seed=1, liked_from=liked_from)
+        lists = problem.items(problem.lists(diversity=diversity))
+        return np.array([(problem.category[items] == 0).mean() for items in lists])
+
+    liking = [bool((problem.category[list(seen)] == 0).any()) for seen in problem.seen]
+    assert all(shares(4.0)[liking] == 1.0)
+    assert shares(None)[liking].mean() < 0.5
 
 
 def test_rules_hold_for_lists_that_are_re_ranked():
@@ -321,21 +363,8 @@ def test_numbers_that_are_none_never_become_a_list(monkeypatch):
     from metarec_core.errors import ModelError
 
     for limit in (0, 10**9):
-        monkeypatch.setattr(pools, "WORTH_AN_INDEX", limit)
+        monkeypatch.setattr(indexes, "WORTH_AN_INDEX", limit)
         problem = Problem(10)
         problem.learner.vectors[3, 0] = torch.nan
         with pytest.raises(ModelError, match="NaN or infinite"):
             problem.lists()
-
-
-def test_masks_that_were_not_asked_for_longest_are_dropped(monkeypatch):
-    monkeypatch.setattr(pools, "MOST_INDEXES", 2)
-    problem = Problem(11)
-    indexes = pools.Indexes(problem.learner)
-    masks = np.eye(3, problem.n_items, dtype=np.bool_)
-    first = indexes.get(masks[0], problem.learner.queries)
-    second = indexes.get(masks[1], problem.learner.queries)
-    assert indexes.get(masks[0], problem.learner.queries) is first
-    indexes.get(masks[2], problem.learner.queries)
-    assert indexes.get(masks[0], problem.learner.queries) is first
-    assert indexes.get(masks[1], problem.learner.queries) is not second

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metarec_core.ranking import similar
 from metarec_core.ranking.grid import on_grid
-from metarec_core.ranking.similar import SimilarConfig, nearest
+from metarec_core.ranking.similar import SimilarConfig, nearest, nearest_streamed
 
 
 def vectors(n: int, dim: int, seed: int = 0) -> Tensor:
@@ -43,6 +43,20 @@ def test_neighbours_are_those_of_all_pairs(n: int, dim: int, k: int, seed: int) 
     assert found.indices.tolist() == by_hand(table[asked], table, k, asked.tolist())
     assert found.recall is None
     assert bool((found.similarity.isnan() == (found.indices < 0)).all())
+
+
+@settings(deadline=None)
+@given(st.integers(1, 12), st.integers(1, 3), st.integers(1, 15), st.integers(0, 2**31))
+def test_vectors_may_come_some_at_a_time(n: int, dim: int, k: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    table = torch.from_numpy(rng.integers(-1, 2, size=(n, dim)).astype(float))
+    asked = torch.from_numpy(rng.permutation(n)[: max(1, n // 2)])
+    cuts = np.sort(rng.integers(0, n + 1, size=2))
+    parts = [torch.from_numpy(np.sort(part)) for part in np.split(rng.permutation(n), cuts)]
+    found = nearest_streamed(table[asked], ((part, table[part]) for part in parts), k, own=asked)
+    whole = nearest(table[asked], table, k, own=asked)
+    assert torch.equal(found.indices, whole.indices)
+    assert torch.equal(found.similarity.nan_to_num(-9.0), whole.similarity.nan_to_num(-9.0))
 
 
 def test_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,12 @@ def test_means_and_intervals_are_those_of_the_preference(
                 by_predicate=(pl.col("user_id") == user) & (pl.col("label") == label), named=True
             )
             weights = has / has.sum() - 1.0 / len(has)
-            sd = np.sqrt(weights @ covariance[place].numpy() @ weights)
+            group = torch.from_numpy(has / has.sum()).double()[None]
+            sd = predictor.contrast_variance(group)[place, 0].sqrt().item()
+            # Of an average both are bounds, and close to each other.
+            wider = np.sqrt(weights @ covariance[place].numpy() @ weights)
+            assert sd <= wider * (1.0 + 1e-9)
+            assert sd == pytest.approx(wider, rel=0.3)
             assert row["mean"] == pytest.approx(weights @ scores / unit, abs=2e-6)
             assert row["usual"] == pytest.approx(weights @ usual / unit, abs=2e-6)
             assert row["high"] == pytest.approx(

@@ -13,7 +13,7 @@ from metarec_core.learners.average import Average
 from metarec_core.learners.base import FitContext
 from metarec_core.learners.ease import Ease, EaseConfig
 from metarec_core.learners.popularity import Popularity, PopularityConfig
-from metarec_core.ranking.vectors import item_vectors, user_vectors, vector_learner
+from metarec_core.ranking.vectors import UserVectors, item_vectors, vector_learner
 
 CPU = torch.device("cpu")
 
@@ -45,7 +45,7 @@ def test_products_of_users_are_those_of_their_tastes_over_the_catalogue(
         learner = member.learner
         scores = learner.adapt(support).scores() - learner.item_factors().appeal
         tastes = scores - scores.mean(dim=1, keepdim=True)
-        vectors = user_vectors(learner, support)
+        vectors = UserVectors.of(learner).vectors(support)
         assert vectors.shape[1] <= learner.item_factors().vectors.shape[1]
         torch.testing.assert_close(vectors @ vectors.mT, tastes @ tastes.mT, atol=1e-9, rtol=1e-9)
 
@@ -62,7 +62,7 @@ def test_item_to_item_weights_stand_where_there_are_no_vectors(small_data: TaskD
     nobody = learner.adapt(replace(support, mask=torch.zeros_like(support.mask))).scores()
     moved = (learner.adapt(support).scores() - nobody).double()
     torch.testing.assert_close(
-        user_vectors(learner, support),
+        UserVectors.of(learner).vectors(support),
         moved - moved.mean(dim=1, keepdim=True),
         atol=1e-6,
         rtol=1e-6,

@@ -54,17 +54,14 @@ HISTORY = [
         (
             [*HISTORY, share("beyond", 0.2)],
             STARS,
-            (
-                "Because you rated Star Wars (1977) 5 and The Alien (1979) only 3; "
-                "many people like it too."
-            ),
+            ("Because you rated Star Wars (1977) 5 and The Alien (1979) only 3."),
         ),
         (
             [*HISTORY, share("beyond", -2.0)],
             STARS,
             (
-                "Because you rated Star Wars (1977) 5 and The Alien (1979) only 3; many people "
-                "like it too. Most of the score is a network's, which gives no exact reasons."
+                "Because you rated Star Wars (1977) 5 and The Alien (1979) only 3. "
+                "Most of the score is a network's, which gives no exact reasons."
             ),
         ),
         (
@@ -76,36 +73,33 @@ HISTORY = [
             ],
             STARS,
             (
-                "Many people like it; your ratings had no exact share in it. Most of the score is "
+                "Your ratings had no exact share in it. Most of the score is "
                 "a network's, which gives no exact reasons."
             ),
         ),
         (
             HISTORY,
             STARS,
-            (
-                "Because you rated Star Wars (1977) 5 and The Alien (1979) only 3; "
-                "many people like it too."
-            ),
+            ("Because you rated Star Wars (1977) 5 and The Alien (1979) only 3."),
         ),
         (
             [*HISTORY, share("rest", 0.2)],
             STARS,
             (
                 "Because you rated Star Wars (1977) 5 and The Alien (1979) only 3, "
-                "and for your other ratings taken together; many people like it too."
+                "and for your other ratings taken together."
             ),
         ),
         (
             [share("item", -0.2), share("prior", 0.0), *HISTORY[2:3]],
             STARS,
-            "Because you rated Star Wars (1977) 5; it is chosen less often than most.",
+            "Because you rated Star Wars (1977) 5.",
         ),
         (
             [*HISTORY[:3], share("support", -0.2, "Dumbo (1941)", 2.0), share("rest", -0.3)],
             STARS,
             (
-                "Because you rated Star Wars (1977) 5; many people like it too; "
+                "Because you rated Star Wars (1977) 5; "
                 "against it: your 2 for Dumbo (1941) and "
                 "your other ratings taken together."
             ),
@@ -113,23 +107,23 @@ HISTORY = [
         (
             [*HISTORY[:2], share("support", -0.2, "Dumbo (1941)", 2.5)],
             STARS,
-            "Many people like it; against it: your 2.5 for Dumbo (1941).",
+            "It is here in spite of your 2.5 for Dumbo (1941).",
         ),
         (
             [*HISTORY[:3], share("support", -0.001, "Dumbo (1941)", 2.0)],
             STARS,
-            "Because you rated Star Wars (1977) 5; many people like it too.",
+            "Because you rated Star Wars (1977) 5.",
         ),
         (
             [*HISTORY[:2], share("rest", 0.9)],
             STARS,
-            "Because of your ratings taken together; many people like it too.",
+            "Because of your ratings taken together.",
         ),
         (
             [*HISTORY, share("rest", -0.2)],
             EVENTS,
             (
-                "Because you chose Star Wars (1977) and The Alien (1979); many people like it too; "
+                "Because you chose Star Wars (1977) and The Alien (1979); "
                 "against it: the rest of your history taken together."
             ),
         ),
@@ -138,61 +132,60 @@ HISTORY = [
             STARS,
             (
                 "Because you rated Star Wars (1977) 5 and The Alien (1979) only 3, "
-                "and most of all for your other ratings taken together; many people like it too."
+                "and most of all for your other ratings taken together."
             ),
         ),
         (
             [*HISTORY[:2], share("support", -0.2, "Dumbo (1941)", 2.0), share("rest", 2.0)],
             STARS,
-            (
-                "Because of your other ratings taken together; many people like it too; "
-                "against it: your 2 for Dumbo (1941)."
-            ),
+            ("Because of your other ratings taken together; against it: your 2 for Dumbo (1941)."),
         ),
         (
             [*HISTORY[:2], share("rest", -0.3)],
             STARS,
-            "Many people like it; against it: your ratings taken together.",
+            "It is here in spite of your ratings taken together.",
         ),
         (
             HISTORY[:2],
             STARS,
-            "Nothing of yours is known yet: it suits people like you, and many people like it.",
+            "Nothing of yours is known yet: it suits people like you.",
         ),
         (
             [share("item", -0.5), share("prior", -0.1)],
             STARS,
             (
-                "Nothing of yours is known yet: it is chosen less often than most, "
+                "Nothing of yours is known yet: it is here for the item itself, "
                 "although it suits people like you less than others."
             ),
         ),
         (
+            [share("item", 0.5), share("prior", -0.1), share("beyond", 0.3)],
+            STARS,
+            "Nothing of yours is known yet: it is what anyone like you is given.",
+        ),
+        (
             [share("item", 5.5), share("prior", 0.0)],
             STARS,
-            "Nothing of yours is known yet: many people like it.",
+            "Nothing of yours is known yet: it is here for the item itself.",
         ),
         (
             [share("item", 5.5), share("prior", 0.0), share("support", 0.0, "Alien", 4.0)],
             STARS,
-            "Many people like it; your ratings had no influence.",
+            "It is here for the item itself; your ratings had no influence.",
         ),
         ([], STARS, "This model gives no reasons."),
         (
             [*HISTORY, share("beyond", 2.0), share("deletion", 0.5, "Alien, The (1979)", 3.0)],
             STARS,
             (
-                "Because you rated The Alien (1979) only 3 and Star Wars (1977) 5; many people "
-                "like it too. Part of this was found by asking a network again without them."
+                "Because you rated The Alien (1979) only 3 and Star Wars (1977) 5. "
+                "Part of this was found by asking a network again without them."
             ),
         ),
         (
             [*HISTORY, share("beyond", 2.0), share("deletion", 0.1, "Alien, The (1979)", 3.0)],
             STARS,
-            (
-                "Because you rated Star Wars (1977) 5 and The Alien (1979) only 3; "
-                "many people like it too."
-            ),
+            ("Because you rated Star Wars (1977) 5 and The Alien (1979) only 3."),
         ),
         (
             [
@@ -204,7 +197,7 @@ HISTORY = [
             ],
             STARS,
             (
-                "Many people like it; against it: your 3 for Alien. Part of this was found by "
+                "It is here in spite of your 3 for Alien. Part of this was found by "
                 "asking a network again without them."
             ),
         ),
@@ -217,7 +210,7 @@ HISTORY = [
                 share("deletion", 0.0, "Alien", 3.0),
             ],
             STARS,
-            "Many people like it; your ratings had no influence.",
+            "Your ratings had no influence.",
         ),
     ],
 )
@@ -235,4 +228,17 @@ def test_shares_that_move_every_entry_alike_are_no_reason() -> None:
     # What stands beside the sum moves nothing.
     assert same_for_all([HISTORY, [*other, share("feature", 0.1), share("deletion", 3.0, "Alien")]])
     said = sentence(HISTORY, STARS, personal=False)
-    assert said == "Many people like it; your ratings moved every entry alike."
+    assert said == "Your ratings moved every entry alike."
+    alone = [share("item", 4.1), share("prior", 0.0), *HISTORY[2:]]
+    said = sentence(alone, STARS, personal=False)
+    assert said == "It is here for the item itself; your ratings moved every entry alike."
+
+
+@pytest.mark.parametrize("general", [-2.0, 2.1, 4.9])
+def test_the_share_of_an_item_is_not_taken_for_its_popularity(general: float) -> None:
+    """In a forecast of ratings it is the item's mean: 2.1 of 5 is above 0, and liked by few."""
+    for reasons in (HISTORY, HISTORY[:2], [*HISTORY[:2], share("rest", -0.3)]):
+        said = sentence([share("item", general), *reasons[1:]], STARS)
+        assert said == sentence(reasons, STARS)
+        assert "people like it" not in said
+        assert "chosen" not in said

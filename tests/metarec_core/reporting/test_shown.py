@@ -75,11 +75,11 @@ def test_without_a_model_the_list_alone_is_explained() -> None:
         "   Predicted rating 4.6, nine times in ten between 3.8 and 5.0; list score 1.200.",
         (
             "   Because you rated Star Wars (1977) 5, and for your other ratings taken together; "
-            "many people like it too; against it: your 3 for The Alien (1979)."
+            "against it: your 3 for The Alien (1979)."
         ),
         (
-            "   The score of 1.20 has these exact shares: +0.50 from its appeal to "
-            "everyone, -0.25 from what is known of you beside your ratings, +0.40 from your 5 for "
+            "   The score of 1.20 has these exact shares: +0.50 from the item "
+            "itself, -0.25 from what is known of you beside your ratings, +0.40 from your 5 for "
             "Star Wars (1977), -0.30 from your 3 for The Alien (1979) and +0.15 from your 5 other "
             "ratings."
         ),
@@ -90,12 +90,12 @@ def test_without_a_model_the_list_alone_is_explained() -> None:
         "2. The Film 1 (1995)",
         "   Predicted rating 4.6, nine times in ten between 3.8 and 5.0; list score 1.200.",
         (
-            "   Nothing of yours is known yet: many people like it, although it suits people like "
-            "you less than others."
+            "   Nothing of yours is known yet: it is here for the item itself, although it suits "
+            "people like you less than others."
         ),
         (
-            "   The score of 1.20 has these exact shares: +0.50 from its appeal to "
-            "everyone and -0.25 from what is known of you beside your ratings."
+            "   The score of 1.20 has these exact shares: +0.50 from the item "
+            "itself and -0.25 from what is known of you beside your ratings."
         ),
         "",
         "Gone.",
@@ -150,7 +150,7 @@ def test_a_model_says_more(portrait: Portrait) -> None:
             "The other +0.70 comes from a network that is not linear in your history; asked again "
             "it changes by -0.20 without your 5 for Star Wars (1977)."
         ),
-        "Within the score its content counts, exactly: War +0.30.",
+        "Within the part of the score that is linear in its content, exactly: War +0.30.",
         "Rules and re-ranking: pinned; short: only 4 open items.",
         "What you like, and how sure the model is",
         (
@@ -175,7 +175,7 @@ def test_events_and_people_of_whom_nothing_is_known(portrait: Portrait) -> None:
     shown = Shown(frame, EVENTS, "", Portrait(portrait.reasons[:1], portrait.without, TASTES))
     lines = [line.strip() for line in shown.lines()]
     assert lines[0] == "User 7: 0 interactions known; list of 2026-11-24"
-    assert lines[3] == "50% likely to be chosen; list score 1.200."
+    assert lines[3] == "50% likely to be among your next ten; list score 1.200."
     assert not [line for line in lines if line.startswith("Without")]
     assert lines[-1].startswith("Nothing of your history is known")
 

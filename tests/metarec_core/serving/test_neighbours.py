@@ -14,8 +14,10 @@ from metarec_core.errors import ConfigError, ModelError
 from metarec_core.features.named import NamedFeatures
 from metarec_core.features.spec import FeatureSpec
 from metarec_core.ranking.request import Audience
-from metarec_core.ranking.similar import SimilarConfig
+from metarec_core.ranking.similar import SimilarConfig, nearest, nearest_streamed
+from metarec_core.ranking.vectors import UserVectors
 from metarec_core.schema import FeatureKind
+from metarec_core.serving import neighbours
 from metarec_core.serving.bundle import Bundle
 from metarec_core.serving.neighbours import (
     SIMILAR_ITEMS_SCHEMA,
@@ -139,3 +141,61 @@ def test_requests_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(kind, match=message):
         Recommender(bundles["ials"]).similar(task, pl.DataFrame(frame), k=k)
+
+
+@pytest.mark.parametrize("name", ["amortised", "average", "item_knn", "popularity"])
+def test_users_are_the_same_whether_all_are_held_or_some(
+    bundles: dict[str, Bundle], world, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, everyone = bundles[name], audience_of_all(world)
+    some = ["007", "003", "088", "007"]
+    held = [similar_users(bundle, everyone, wanted, THREE) for wanted in (some, None)]
+    dim = UserVectors.of(bundle.learner).dim(40)
+    asked: list[int] = []
+    shown: list[int] = []
+
+    def watched(queries, vectors, k, *, own):
+        asked.append(len(queries))
+        parts = list(vectors)
+        shown.extend(len(rows) for rows, _ in parts)
+        return nearest_streamed(queries, parts, k, own=own)
+
+    monkeypatch.setattr(neighbours, "nearest_streamed", watched)
+    monkeypatch.setattr(neighbours, "_HELD", 25 * dim)
+    monkeypatch.setattr(neighbours, "_SHOWN", 20 * dim)
+    streamed = [similar_users(bundle, everyone, wanted, THREE) for wanted in (some, None)]
+    assert asked == [3, 25, 25, 25, 15]
+    # A part ends with the block that fills it.
+    assert max(shown) < 20 + 32
+    assert sum(shown) == 5 * 90
+    for one, other in zip(streamed, held, strict=True):
+        assert one.equals(other)
+
+
+def test_item_vectors_are_taken_apart_once(
+    bundles: dict[str, Bundle], world, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = []
+    factorise = torch.linalg.qr
+    monkeypatch.setattr(
+        torch.linalg, "qr", lambda *parts, **named: taken.append(1) or factorise(*parts, **named)
+    )
+    similar_users(bundles["ials"], audience_of_all(world), ["007"], THREE)
+    assert len(taken) == 1
+
+
+def test_nobody_is_given_room_for_more_neighbours_than_there_are(
+    bundles: dict[str, Bundle], world, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def watched(queries, vectors, k, **named):
+        asked.append(k)
+        return nearest(queries, vectors, k, **named)
+
+    monkeypatch.setattr(neighbours, "nearest", watched)
+    most = SimilarConfig(k=1000)
+    items = similar_items(bundles["ials"], np.array([5]), most)
+    users = similar_users(bundles["ials"], audience_of_all(world), ["007"], most)
+    assert asked == [40, 90]
+    assert (len(items), len(users)) == (39, 89)

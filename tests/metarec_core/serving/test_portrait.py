@@ -143,3 +143,21 @@ def test_a_user_without_history_is_asked_about_too(
             torch.tensor(found.tastes["mean"].to_list()),
             torch.tensor(found.tastes["usual"].to_list()),
         )
+
+
+@pytest.mark.parametrize("name", ["average", "gaussian", "ease", "popularity"])
+def test_lists_of_what_was_met_or_is_unknown_are_shown_too(
+    bundles: dict[str, Bundle], world, named: NamedFeatures, name: str
+) -> None:
+    """As rules may have it that let items come again, or a model of another catalogue."""
+    bundle, user = bundles[name], busy_user(world)
+    met = world.data.interactions.select(np.array([user])).items[:3]
+    for ids, known_items in (
+        (bundle.catalogue["item_id"].gather(met), 3),
+        (pl.Series("item_id", ["no such", "nor this"]), 0),
+    ):
+        found = portray(bundle, known(world, user), ids, named=named, n_named=2)
+        assert found.without.schema == WITHOUT_SCHEMA
+        assert found.without.is_empty()
+        assert len(found.reasons) - found.reasons.null_count() == known_items
+        assert not found.tastes.is_empty()

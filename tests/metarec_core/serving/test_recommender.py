@@ -13,6 +13,7 @@ from metarec_core.errors import ConfigError, ModelError
 from metarec_core.learners.registry import LEARNERS
 from metarec_core.ranking.lists import Audience, ListSettings, rank
 from metarec_core.schema import Feedback
+from metarec_core.serving import recommender as recommender_module
 from metarec_core.serving.bundle import Bundle
 from metarec_core.serving.history import IGNORED_SCHEMA
 from metarec_core.serving.plan import reason_detail
@@ -275,3 +276,37 @@ def test_modes_change_the_lists_of_a_learner_that_has_them(bundles, world) -> No
 def test_a_mode_that_the_model_lacks_is_refused(recommender: Recommender, world) -> None:
     with pytest.raises(ModelError, match="cannot leave signals aside"):
         recommender.recommend(world.rows([3]), mode="content")
+
+
+def test_more_entries_than_items_are_no_more_work(bundles: dict[str, Bundle], world) -> None:
+    serve = Recommender(bundles["gaussian"])
+    rows = world.rows([3, 17])
+    everything = serve.recommend(rows, k=41, reasons=20).frame
+    assert everything.filter(rank=1)["rule_flags"].to_list() == [[], []]
+    last = everything.group_by("user_id", maintain_order=True).last()
+    assert last["rule_flags"].to_list() == [
+        [f"short: only {40 - size} open items"] for size in last["support_size"]
+    ]
+    # As arrays these would hold terabytes.
+    assert serve.recommend(rows, k=10**12, reasons=10**12).frame.equals(everything)
+    few = serve.recommend(rows, k=10**12, candidates=["101", "102", "103"], exclude=["102"]).frame
+    assert few.equals(serve.recommend(rows, k=4, candidates=[101, 103]).frame)
+    assert serve.recommend(rows, k=10**12, candidates=[]).frame.is_empty()
+
+
+def test_the_longer_the_lists_the_fewer_are_in_the_works(
+    bundles: dict[str, Bundle], world, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve, rows = Recommender(bundles["gaussian"]), world.rows(list(range(40)))
+    answer = {k: serve.recommend(rows, k=k).frame for k in (1, 5, 10**6)}
+    tiles: list[int] = []
+
+    def watched(*parts, **named):
+        tiles.append(parts[3].tile_users)
+        return rank(*parts, **named)
+
+    monkeypatch.setattr(recommender_module, "rank", watched)
+    monkeypatch.setattr(recommender_module, "_TILE_ENTRIES", 40)
+    for k, frame in answer.items():
+        assert serve.recommend(rows, k=k).frame.equals(frame)
+    assert tiles == [40, 8, 1]

@@ -302,7 +302,7 @@ def test_rules_may_shorten_lists_that_say_so(
     )
     short = pl.when((pl.col("user_id") == "u8") & (pl.col("rank") == 2))
     said = lists.with_columns(
-        rule_flags=short.then(pl.lit(["short: 2 of 3, 1 candidate left out by caps"])).otherwise(
+        rule_flags=short.then(pl.lit(["short: 2 of 3, caps leave out all others"])).otherwise(
             pl.col("rule_flags")
         )
     )

@@ -327,6 +327,8 @@ def refused(case: Case) -> bool:
     if any(contradicts(one, other) for one, other in combinations(rows, 2)):
         return True
     users = range(len(case.histories))
+    if any(allows_nothing_known(case, user) for user in users):
+        return True
     # Consumption closes items to single users and is no reason to refuse anything.
     free = replace(case, document={**case.document, "consumed": "allowed"})
     # Nor is a deny row about one user.
@@ -340,27 +342,42 @@ def refused(case: Case) -> bool:
     most = max([len(own & set(quotas)) for own in case.labels] + [1])
     if max([*quotas.values(), 0]) > case.k or sum(quotas.values()) > case.k * most:
         return True
-    return any(crowded(case, pins, anyone, most) for pins in pins_by_scope(case))
+    return any(crowded(case, pins, most) for pins in pins_by_scope(case, free))
 
 
-def pins_by_scope(case: Case) -> list[list[int]]:
-    scopes: dict[tuple, list[int]] = {}
-    users = [f"u{u}" for u in range(len(case.histories))]
+def allows_nothing_known(case: Case, user: int) -> bool:
+    """Whether an allow list that reaches the user names unknown items alone."""
+    lists: dict[tuple, list[bool]] = {}
+    for row in case.rows:
+        if row["rule"] == "allow" and in_force(row) and reaches(row, case, user):
+            own = lists.setdefault((row["user_id"], row["segment"]), [])
+            own.append(int(row["item_id"][1:]) < case.n_items)
+    return not all(any(known) for known in lists.values())
+
+
+def pins_by_scope(case: Case, free: Case) -> list[dict[int, bool]]:
+    """Of each scope the pinned items, and whether anyone whom it reaches may be shown them."""
+    scopes: dict[tuple, dict[int, bool]] = {}
+    users = range(len(case.histories))
     for row in case.rows:
         item = int(row["item_id"][1:])
-        known = item < case.n_items and row["user_id"] in (None, *users)
+        known = item < case.n_items and row["user_id"] in (None, *(f"u{u}" for u in users))
         if row["rule"] == "pin" and in_force(row) and known:
-            own = scopes.setdefault((row["user_id"], row["segment"]), [])
-            own.append(item)
-    return [sorted(set(items)) for items in scopes.values()]
+            judged = free if row["user_id"] is None else case
+            reached = [u for u in users if reaches(row, case, u)]
+            own = scopes.setdefault((row["user_id"], row["segment"]), {})
+            own[item] = any(shown(judged, u, item) for u in reached)
+    return list(scopes.values())
 
 
-def crowded(case: Case, pins: list[int], anyone: set[int], most: int) -> bool:
+def crowded(case: Case, pinned: dict[int, bool], most: int) -> bool:
     if not case.document["caps"] and not case.document["quotas"]:
         return False
-    if not within_caps(case, pins):
+    pins = [item for item, is_open in pinned.items() if is_open]
+    never = {name for name, cap in case.document["caps"].items() if cap == 0}
+    if not within_caps(case, pins) or any(case.labels[item] & never for item in pinned):
         return True
-    places = case.k - len([item for item in pins if item in anyone])
+    places = case.k - len(pins)
     needs = [
         max(0, quota - sum(name in case.labels[item] for item in pins))
         for name, quota in case.document["quotas"].items()

@@ -96,7 +96,7 @@ def test_a_list_that_the_pool_cannot_fill_asks_for_a_larger_one(night):
     made = assemble(pool([1, 2, 3, -1]), compiled, USER)
     assert made.needs_deeper.tolist() == [False]
     assert list_notes(made, compiled, USER).to_list() == [
-        ["short: 1 of 3, 2 candidates left out by caps"]
+        ["short: 1 of 3, caps leave out all others"]
     ]
 
 
@@ -183,7 +183,7 @@ def test_several_categories_need_deeper_pools_of_quotas(night):
 
 
 def test_an_empty_list_has_a_reason(night):
-    rows = [row("allow", "gone", user_id="u0")]
+    rows = [row("allow", user_id="u0"), row("deny", segment="0")]
     rows += [row("deny", f"i{n}", user_id="u1") for n in range(8)]
     compiled = night().compile(rows)
     users = np.array([0, 1])

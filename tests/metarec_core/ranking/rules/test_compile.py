@@ -96,7 +96,7 @@ def test_a_deny_row_outweighs_an_allow_row_of_another_scope(night):
     rows = [row("allow", "i0", user_id="u0"), row("allow", "i1", user_id="u0"), row("deny", "i0")]
     compiled = night().compile(rows)
     assert shown(compiled) == [1]
-    assert kinds(compiled) == {"closed_items": 1}
+    assert kinds(compiled) == {"closed_allowed": 1}
 
 
 def test_an_allow_list_out_of_force_restricts_nobody(night):
@@ -104,10 +104,65 @@ def test_an_allow_list_out_of_force_restricts_nobody(night):
     assert len(shown(night().compile(rows))) == 8
 
 
-def test_an_allow_list_of_unknown_items_leaves_nothing_and_is_told(night):
-    compiled = night().compile([row("allow", "gone", user_id="u0")])
+@pytest.mark.parametrize("setting", ["warn", "error"])
+@pytest.mark.parametrize(
+    ("rows", "at", "said"),
+    [
+        (
+            [row("allow", "gone", user_id="u0"), row("allow", "i1", user_id="u1")],
+            "row 1",
+            "list for user 'u0' of which nothing is in the catalogue: 'gone'; wanted",
+        ),
+        (
+            [
+                row("deny", "i1"),
+                row("allow", "gone", segment="1-4"),
+                row("allow", "away", segment="1-4", until=AFTER),
+                row("allow", "away", segment="1-4", **{"from": AFTER}),
+                row("allow", "i1", segment="1-4", until=TODAY),
+                row("allow", "i2"),
+                row("allow", "gone", user_id="u1"),
+            ],
+            "rows 2, 3",
+            "list for segment 1-4 of which nothing is in the catalogue: 'gone', 'away', and 1 more",
+        ),
+        ([row("allow", "gone")], "row 1", "list for everyone of which"),
+    ],
+)
+def test_an_allow_list_without_a_known_item_is_refused(night, setting, rows, at, said):
+    with pytest.raises(ConfigError) as caught:
+        night().compile(rows, unknown_items=setting)
+    assert f"rules table t.csv, {at}, column item_id: found an allow {said}" in str(caught.value)
+
+
+def test_an_unknown_item_beside_known_ones_on_an_allow_list_is_told(night):
+    rows = [row("allow", "gone", user_id="u0"), row("allow", "i1", user_id="u0")]
+    compiled = night().compile(rows)
+    assert shown(compiled) == [1]
+    assert kinds(compiled) == {"unknown_allowed": 1}
+    assert compiled.findings[0].message == (
+        "rules table t.csv, row 1, allowed but not in the catalogue ('gone'): such rows open "
+        "nothing, and still close all that is not allowed to those whom they reach"
+    )
+
+
+def test_an_allow_list_that_reaches_nobody_may_be_of_unknown_items(night):
+    rows = [row("allow", "gone", user_id="nobody"), row("allow", "gone", segment="50+")]
+    compiled = night().compile(rows)
+    assert len(shown(compiled)) == 8
+    assert kinds(compiled) == {"unknown_allowed": 2, "unknown_users": 1, "segment_without_users": 1}
+    assert night(histories=()).compile([row("allow", "gone")]).n_users == 0
+
+
+def test_allow_rows_of_closed_items_are_told_to_close_the_rest(night):
+    rows = [row("allow", "i0", user_id="u0"), row("available", "i0", until=TODAY)]
+    compiled = night().compile(rows)
     assert shown(compiled) == []
-    assert kinds(compiled) == {"unknown_items": 1, "empty_lists": 1}
+    assert kinds(compiled) == {"closed_allowed": 1, "empty_lists": 1}
+    message = compiled.findings[0].message
+    assert message.startswith("rules table t.csv, row 1, allowed but closed to everyone ('i0'): ")
+    assert "still close all" in message
+    assert "without effect" not in message
 
 
 def test_the_segment_is_that_of_the_support_size(night):
@@ -270,6 +325,64 @@ def test_caps_and_quotas_that_no_list_can_obey_are_refused(night, document, rows
         assert text in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("scope", "closing"),
+    [
+        ({}, [row("available", "i1", until=TODAY)]),
+        ({"user_id": "u1"}, []),  # consumed
+        ({"user_id": "u0"}, [row("deny", "i1", segment="0")]),
+        ({"segment": "0"}, [row("allow", f"i{n}", segment="0") for n in (2, 3, 5, 6)]),
+        ({"segment": "50+"}, []),  # without users
+    ],
+)
+def test_pins_that_cannot_stand_count_neither_for_caps_nor_for_quotas(night, scope, closing):
+    tonight = night(histories=((), (1,)))
+    closed, beside = row("pin", "i1", position=1, **scope), row("pin", "i2", position=2, **scope)
+    tonight.compile([*closing, closed, beside], categories="genres", caps={"Horror": 1})
+    others = [row("pin", item, position=p, **scope) for item, p in (("i5", 2), ("i6", 3))]
+    rules = {"categories": "genres", "quotas": {"Horror": 2}}
+    if scope.get("segment") == "50+":
+        tonight.compile([closed, *others], **rules)
+        return
+    with pytest.raises(ConfigError, match=r"leave 1 of 3 places") as caught:
+        tonight.compile([*closing, closed, *others], **rules)
+    n = len(closing) + 2
+    assert f"t.csv, rows {n}, {n + 1}, and" in str(caught.value)
+
+
+def test_a_cap_that_pins_break_is_told_with_their_rows_alone(night):
+    rows = [row("pin", item, position=p, user_id="u0") for item, p in (("i0", 1), ("i1", 2))]
+    rows += [row("pin", "i1", position=2), row("pin", "i2", position=3, user_id="u0")]
+    with pytest.raises(ConfigError, match=r"t\.csv, rows 2, 4, .* found 2 pins"):
+        night().compile(rows, categories="genres", caps={"Horror": 1})
+
+
+def test_pins_that_are_closed_to_whom_they_name_are_told(night):
+    rows = [
+        row("pin", "i0", position=1),  # consumed by some of everyone: no remark
+        row("pin", "i0", position=2, user_id="u1"),
+        row("pin", "i0", position=2, user_id="u3"),
+        row("pin", "i6", position=1, user_id="u0"),
+        row("deny", "i6", segment="0"),
+        row("pin", "i7", position=3, segment="1-4"),
+        *[row("allow", f"i{n}", segment="1-4") for n in (0, 5)],
+        row("pin", "i1", position=3, segment="0"),
+        row("pin", "i1", position=3, segment="50+"),
+    ]
+    compiled = night().compile(rows)
+    assert kinds(compiled) == {"segment_without_users": 1, "closed_pins": 3}
+    assert compiled.findings[-1].message == (
+        "rules table t.csv, rows 2, 4, 6, without effect: pinned for those to whom it is closed "
+        "('i0'), by rules or as consumed"
+    )
+    assert compiled.pinned(np.arange(4)).tolist() == [
+        [0, -1, 1],
+        [-1, -1, -1],
+        [-1, -1, -1],
+        [-1, 0, -1],
+    ]
+
+
 def test_quotas_share_places_where_items_have_several_categories(night):
     genres = [["A", "B"]] * 4 + [["A"]] * 4
     compiled = night(genres=genres).compile(categories="genres", quotas={"A": 3, "B": 3})
@@ -283,7 +396,6 @@ def test_quotas_share_places_where_items_have_several_categories(night):
     [
         ([row("deny", f"i{n}") for n in range(8)], {}),
         ([row("available", f"i{n}", **{"from": AFTER}) for n in range(8)], {}),
-        ([row("allow", "gone")], {}),
         ([row("allow", "i0"), row("available", "i0", until=TODAY)], {}),
         ([], {"min_age_days": 5}),
     ],

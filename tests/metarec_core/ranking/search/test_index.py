@@ -213,3 +213,6 @@ def test_parts_that_do_not_belong_together_are_refused():
         index.search(torch.ones(1, 3), 1, closed=closed_of([[7]]))
     with pytest.raises(ConfigError, match="parameter k"):
         index.search(torch.ones(1, 3), 0)
+    for step in (float("nan"), float("inf"), 1e-310):
+        with pytest.raises(ConfigError, match="parameter step"):
+            index.search(torch.ones(1, 3), 1, step=step)

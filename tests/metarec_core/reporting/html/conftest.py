@@ -16,6 +16,7 @@ import pytest
 
 from metarec_core.calibration.reliability import RELIABILITY_SCHEMA
 from metarec_core.evaluation.diversity import DIVERSITY_METRICS
+from metarec_core.ranking.diversity.frontier import FRONTIER_SCHEMA
 from metarec_core.ranking.stream import write_stream
 from metarec_core.reporting.html import ChosenPoint, NightReport
 from metarec_core.reporting.html.profile import ListsProfile, profile_lists
@@ -36,15 +37,18 @@ SECTIONS = {
 
 def frontier() -> pl.DataFrame:
     """Two methods; ``mmr`` keeps 99 % of the accuracy up to 0.5, ``dpp`` up to 0.25."""
-    rows: list[tuple[str, float, str, float | None]] = [("none", 0.0, "ndcg_at_10", 0.4)]
-    rows += [("none", 0.0, metric, 0.5) for metric in DIVERSITY_METRICS]
+    nothing = (None, None)
+    rows: list[tuple[object, ...]] = [("none", 0.0, "ndcg_at_10", 0.4, 1200, 0.0)]
+    rows += [("none", 0.0, metric, 0.5, *nothing) for metric in DIVERSITY_METRICS]
     for method, cost in (("mmr", 0.01), ("dpp", 0.03)):
         for strength in STRENGTHS:
-            rows.append((method, strength, "ndcg_at_10", 0.4 - cost * strength**2))
-            rows += [(method, strength, metric, 0.5 + strength) for metric in DIVERSITY_METRICS]
-    rows.append(("dpp", 1.0, "unmeasured", None))
-    schema = {"method": pl.String, "strength": pl.Float64, "metric": pl.String, "value": pl.Float64}
-    return pl.DataFrame(rows, schema=schema, orient="row")
+            accuracy = 0.4 - cost * strength**2
+            rows.append((method, strength, "ndcg_at_10", accuracy, 1200, 0.002 * strength))
+            rows += [
+                (method, strength, metric, 0.5 + strength, *nothing) for metric in DIVERSITY_METRICS
+            ]
+    rows.append(("dpp", 1.0, "unmeasured", None, *nothing))
+    return pl.DataFrame(rows, schema=FRONTIER_SCHEMA, orient="row")
 
 
 def reliability() -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metarec_core.errors import StorageError
+from metarec_core.ranking.diversity.frontier import FRONTIER_SCHEMA, choose_strength
 from metarec_core.ranking.stream import write_stream
 from metarec_core.reporting.html.charts import finite, in_script
 from metarec_core.reporting.html.explanations import explanations_section
@@ -39,30 +41,59 @@ def test_the_table_names_the_largest_affordable_strength(
     built = frontier_section(world.frontier(), None)
     assert built is not None
     text = rows_of(built[0], parsed)
-    assert "by score alone 0.4000 0.500" in text
-    assert "mmr at 0.5 0.3975 1.000" in text
-    assert "dpp at 0.25 0.3981 0.750" in text
+    assert "list NDCG@10 lost standard error" in text
+    assert "by score alone 0.4000 0.00% 0.00% 0.500" in text
+    assert "mmr at 0.5 0.3975 0.62% 0.10% 1.000" in text
+    assert "dpp at 0.25 0.3981 0.47% 0.05% 0.750" in text
+    assert "over 1,200 users." in text
     assert "The ring" not in text
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
-    accuracy=st.lists(st.floats(0.0, 1.0), min_size=1, max_size=6),
+    losses=st.lists(
+        st.tuples(st.floats(0.0, 0.02), st.one_of(st.none(), st.floats(0.0, 0.01))),
+        min_size=1,
+        max_size=6,
+    ),
     pure=st.floats(0.01, 1.0),
 )
-def test_affordable_means_99_percent(accuracy: list[float], pure: float, parsed: Parsed) -> None:
-    rows = [("none", 0.0, "ndcg_at_10", pure), ("none", 0.0, "novelty", 1.0)]
-    for step, value in enumerate(accuracy):
-        rows += [("mmr", step / 10, "ndcg_at_10", value), ("mmr", step / 10, "novelty", 2.0)]
-    frame = pl.DataFrame(rows, schema=["method", "strength", "metric", "value"], orient="row")
-    built = frontier_section(frame, None)
+def test_affordable_is_what_the_preset_would_take(
+    losses: list[tuple[float, float | None]], pure: float, parsed: Parsed
+) -> None:
+    """Up to it no strength may have lost more: one that does again behind it is luck."""
+    rows: list[tuple[object, ...]] = [
+        ("none", 0.0, "ndcg_at_10", pure, 9, 0.0),
+        ("none", 0.0, "novelty", 1.0, None, None),
+    ]
+    for step, (loss, error) in enumerate([(0.0, 0.0), *losses]):
+        rows.append(("mmr", step / 10, "ndcg_at_10", pure * (1.0 - loss), 9, error))
+        rows.append(("mmr", step / 10, "novelty", 2.0, None, None))
+    frame = pl.DataFrame(rows, schema=FRONTIER_SCHEMA, orient="row")
+    chosen = choose_strength(frame, "mmr")
+    built = frontier_section(frame, ChosenPoint("mmr", chosen))
     assert built is not None
-    affordable = [step / 10 for step, value in enumerate(accuracy) if value >= 0.99 * pure]
     text = rows_of(built[0], parsed)
-    if affordable:
-        assert f"mmr at {max(affordable):g} {accuracy[round(max(affordable) * 10)]:.4f}" in text
-    else:
-        assert "mmr at" not in text
+    assert (
+        f"mmr at {chosen:g} {pure * (1.0 - [(0.0, 0.0), *losses][round(10 * chosen)][0]):.4f}"
+        in (text)
+    )
+    assert len(re.findall(r"mmr at [\d.]+ [\d.]+ ", text)) == 1
+
+
+def test_luck_behind_a_loss_is_not_affordable(parsed: Parsed) -> None:
+    rows: list[tuple[object, ...]] = [
+        ("none", 0.0, "ndcg_at_10", 0.3, 9, 0.0),
+        ("none", 0.0, "novelty", 1.0, None, None),
+    ]
+    for strength, accuracy in ((0.0, 0.3), (0.1, 0.299), (0.2, 0.29), (0.3, 0.2975)):
+        rows.append(("mmr", strength, "ndcg_at_10", accuracy, 9, 0.001))
+        rows.append(("mmr", strength, "novelty", 1.0 + strength, None, None))
+    built = frontier_section(pl.DataFrame(rows, schema=FRONTIER_SCHEMA, orient="row"), None)
+    assert built is not None
+    text = rows_of(built[0], parsed)
+    assert "mmr at 0.1 0.2990 0.33% 0.10%" in text
+    assert "mmr at 0.3" not in text
 
 
 def layers(spec: dict[str, Any], kind: str) -> list[dict[str, Any]]:
@@ -131,12 +162,23 @@ def test_reliability_is_that_of_the_model_in_service(
 
 def test_explanations_show_figures_and_curves(world: SimpleNamespace, parsed: Parsed) -> None:
     figures = pl.DataFrame(
-        {"metric": ["places_lost", "own_figure", "completeness"], "value": [3.0, 1.0, 1.5e-7]}
+        {
+            "metric": ["places_lost", "left_the_list", "own_figure", "completeness"],
+            "value": [3.0, 0.25, 1.0, 1.5e-7],
+        }
     )
     built = explanations_section(figures, world.curves())
     assert built is not None
     text = rows_of(built[0], parsed)
-    assert "Places lost mean places that an entry falls without its strongest reason 3.0000" in text
+    assert (
+        "Places lost mean places that an entry falls, by score alone, without its strongest reason "
+        "3.0000"
+    ) in text
+    assert (
+        "Fell out of the first of the first entries by score alone, as many as "
+        "recommend.explanations.entries says, the share that is no longer among as many first ones "
+        "without its strongest reason 0.2500"
+    ) in text
     assert "Own figure – 1.0000" in text
     assert (
         "Completeness largest difference between a score and the sum of its shares 1.5e-07" in text
@@ -263,7 +305,8 @@ def test_the_frame_of_the_last_stage_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(b"no parquet", "Error"), (None, "no column strength, metric")]
+    ("content", "words"),
+    [(b"no parquet", "Error"), (None, "no column strength, metric, n_users, loss_se")],
 )
 def test_a_damaged_frame_is_named(tmp_path: Path, content: bytes | None, words: str) -> None:
     path = tmp_path / "frontier.parquet"
@@ -277,7 +320,6 @@ def test_a_damaged_frame_is_named(tmp_path: Path, content: bytes | None, words: 
 
 def test_frames_are_those_that_stages_write() -> None:
     from metarec_core.calibration.reliability import RELIABILITY_SCHEMA
-    from metarec_core.ranking.diversity.frontier import FRONTIER_SCHEMA
 
     assert set(FRAMES["frontier"]) == set(FRONTIER_SCHEMA)
     assert set(FRAMES["reliability"]) <= set(RELIABILITY_SCHEMA)
