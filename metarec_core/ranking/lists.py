@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import date
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +28,9 @@ from metarec_core.ranking.grid import on_grid
 from metarec_core.ranking.indexes import Indexes, worth_an_index
 from metarec_core.ranking.open_items import OpenItems
 from metarec_core.ranking.pools import Group, ScoredGroup, SearchedGroup
-from metarec_core.ranking.reasons import explain
+from metarec_core.ranking.reasons import MOST_SHARES, Asked, ReasonArrays, explain
 from metarec_core.ranking.request import Audience, ListSettings
+from metarec_core.ranking.search.scores import DoubleArray
 from metarec_core.schema import RECOMMENDATIONS_SCHEMA, SEGMENT_BANDS, Columns
 
 _CPU = torch.device("cpu")
@@ -38,6 +40,9 @@ _MANY_USERS = 64
 
 _JOINT = 32
 """Entries whose covariance is made at once where the variances alone are wanted."""
+
+_BLOCKS_TOGETHER = 8
+"""Most blocks whose entries are explained at once."""
 
 _SCORED_ALONE = 1024
 """Most columns scored item by item (vectors per user and item); more come from one product."""
@@ -189,55 +194,73 @@ class _Ranker:
         lists = assemble_lists(adapted, group, self.audience.user_ids, self.settings)
         rows = np.concatenate([block.users for block in adapted]) - first
         start = 0
-        for block in adapted:
-            stop = start + len(block.users)
-            part = lists.rows(start, stop)
-            self._explain(entries, rows[start:stop], block, part)
+        for some in _together(adapted, self.settings.k):
+            stop = start + sum(len(block.users) for block in some)
+            self._explain(entries, rows[start:stop], some, lists.rows(start, stop))
             start = stop
         entries.put_flags(rows, lists)
 
-    def _explain(self, entries: Entries, rows: IntArray, block: Adapted, lists: Lists) -> None:
-        """Figures and reasons of a block's entries, asked in the block's own shape."""
-        settings, n_users = self.settings, len(block.users)
-        there = lists.items >= 0
-        items = self._asked(lists.items, len(block.support.items))
-        mean, variance = block.predictor.mean_var(items)
-        means = on_grid(mean[:n_users].double()).cpu().numpy()
-        variances = variance[:n_users].double()
-        unsure = self._unsure_of(block.predictor, items)[:n_users] if _all_nan(mean) else variances
-        sds = on_grid(unsure.sqrt()).cpu().numpy()
+    def _explain(
+        self, entries: Entries, rows: IntArray, blocks: Sequence[Adapted], lists: Lists
+    ) -> None:
+        """Figures and reasons of some blocks' entries, each asked in its own shape."""
+        settings = self.settings
+        items = self._by_block(blocks, lists.items, filler=0)
+        means, sds = self._figures(blocks, items)
         scores = lists.scores
-        if settings.explained and isinstance(block.predictor, LinearPredictor):
-            pool = None
-            if settings.counterfactuals:
-                pool = self._asked(lists.pool.items, len(items), filler=-1)
-            reasons = explain(
-                block.predictor,
-                block.support,
-                items,
-                n_users,
-                settings.reasons,
-                detail=settings.detail,
-                pool=pool,
-            )
+        if settings.explained and isinstance(blocks[0].predictor, LinearPredictor):
+            reasons = self._reasons(blocks, items, lists)
             entries.put_reasons(rows, reasons)
-            scores = np.where(there, reasons.total(), -np.inf)
+            scores = np.where(lists.items >= 0, reasons.total(), -np.inf)
         elif np.isnan(scores).any():
-            own = on_grid(block.predictor.scores(items)[:n_users].double()).cpu().numpy()
-            scores = np.where(np.isnan(scores), own, scores)
+            own = [
+                block.predictor.scores(asked)[: len(block.users)]
+                for block, asked in zip(blocks, items, strict=True)
+            ]
+            scores = np.where(np.isnan(scores), _array(on_grid(torch.cat(own).double())), scores)
         if settings.relevance is not None:
+            sizes = [block.support.sizes[: len(block.users)] for block in blocks]
             entries.relevant[rows] = settings.relevance.p_relevant(
                 mean=means,
                 # Of the published figure, so that readers can do the sum again.
                 variance=np.square(sds),
                 scores=scores,
-                support_sizes=block.support.sizes[:n_users].cpu().numpy(),
+                support_sizes=_array(torch.cat(sizes)),
             )
         entries.items[rows], entries.scores[rows] = lists.items, scores
         entries.means[rows], entries.sds[rows] = means, np.where(sds > 0.0, sds, np.nan)
         if lists.ordered:
             # Shares are rounded one by one: their sums may order what the scores left close.
             entries.order[rows] = np.lexsort((lists.items, -scores), axis=1)
+
+    def _reasons(
+        self, blocks: Sequence[Adapted], items: Sequence[Tensor], lists: Lists
+    ) -> ReasonArrays:
+        settings = self.settings
+        pools: Sequence[Tensor | None] = [None] * len(blocks)
+        if settings.counterfactuals:
+            pools = self._by_block(blocks, lists.pool.items, filler=-1)
+        asked = [
+            Asked(
+                cast(LinearPredictor, block.predictor), block.support, own, len(block.users), pool
+            )
+            for block, own, pool in zip(blocks, items, pools, strict=True)
+        ]
+        return explain(asked, settings.reasons, detail=settings.detail)
+
+    def _figures(
+        self, blocks: Sequence[Adapted], items: Sequence[Tensor]
+    ) -> tuple[DoubleArray, DoubleArray]:
+        """Forecasts of entries and how unsure they are, ``[T, K]`` each."""
+        means, variances = [], []
+        for block, own in zip(blocks, items, strict=True):
+            n_users = len(block.users)
+            mean, variance = block.predictor.mean_var(own)
+            if _all_nan(mean):
+                variance = self._unsure_of(block.predictor, own)
+            means.append(mean[:n_users].double())
+            variances.append(variance[:n_users].double())
+        return _array(on_grid(torch.cat(means))), _array(on_grid(torch.cat(variances).sqrt()))
 
     def _unsure_of(self, predictor: Predictor, items: Tensor) -> Tensor:
         """Variance of list scores under the preference, ``[B, K]``; NaN where it is not known."""
@@ -250,11 +273,16 @@ class _Ranker:
             return torch.cat(parts, dim=1).clamp_min(0.0)
         return torch.full(items.shape, torch.nan, dtype=torch.float64, device=items.device)
 
-    def _asked(self, items: IntArray, n_rows: int, filler: int = 0) -> Tensor:
-        """``[B, K]`` of a block: rows without a user, and places without an item, hold filler."""
-        asked = torch.full((n_rows, items.shape[1]), filler, dtype=torch.int64)
-        asked[: len(items)] = torch.from_numpy(np.where(items >= 0, items, filler))
-        return asked.to(self.device)
+    def _by_block(self, blocks: Sequence[Adapted], items: IntArray, filler: int) -> list[Tensor]:
+        """``[B, K]`` of each block; filler where a row has no user, or a place no item."""
+        found, start = [], 0
+        for block in blocks:
+            own = items[start : start + len(block.users)]
+            asked = torch.full((len(block.support.items), items.shape[1]), filler)
+            asked[: len(own)] = torch.from_numpy(np.where(own >= 0, own, filler))
+            found.append(asked.to(self.device))
+            start += len(own)
+        return found
 
     def _frame(self, entries: Entries, users: IntArray, run_date: date | None) -> pl.DataFrame:
         rows, ranks = np.nonzero(np.take_along_axis(entries.items, entries.order, axis=1) >= 0)
@@ -285,6 +313,23 @@ class _Ranker:
                 Columns.RULE_FLAGS: entries.flags_at(rows, ranks),
             }
         ).cast(RECOMMENDATIONS_SCHEMA)
+
+
+def _together(adapted: Sequence[Adapted], k: int) -> Iterator[Sequence[Adapted]]:
+    """Consecutive blocks of one width: what is done to each number costs less for many at once."""
+    start = 0
+    while start < len(adapted):
+        shape = adapted[start].support.items.shape
+        most = max(1, min(_BLOCKS_TOGETHER, MOST_SHARES // (shape.numel() * k)))
+        stop = start + 1
+        while stop < min(start + most, len(adapted)) and adapted[stop].support.items.shape == shape:
+            stop += 1
+        yield adapted[start:stop]
+        start = stop
+
+
+def _array(values: Tensor) -> Any:
+    return values.cpu().numpy()
 
 
 def _all_nan(values: Tensor) -> bool:

@@ -37,8 +37,10 @@ def write_stream(path: Path, tables: Iterable[pa.Table | pl.DataFrame]) -> int:
     rows = 0
     groups = _row_groups(tables)
     first = next(groups)
-    # Figures hardly repeat: a dictionary of them takes time and room.
-    words = [path for path, kind in _leaves(first.schema) if _is_text(kind)]
+    # Most figures hardly repeat: a dictionary of them takes time and room. Ratings do.
+    words = [
+        path for path, kind in _leaves(first.schema) if _is_text(kind) or path.endswith(".value")
+    ]
     options: dict[str, Any] = {
         "compression": "zstd",
         "compression_level": 1,

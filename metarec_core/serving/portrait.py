@@ -16,7 +16,7 @@ from metarec_core.errors import DatasetError
 from metarec_core.features.named import NamedFeatures
 from metarec_core.learners.base import LinearPredictor
 from metarec_core.ranking.counterfactual import places_without
-from metarec_core.ranking.reasons import ReasonDetail, explain
+from metarec_core.ranking.reasons import Asked, ReasonDetail, explain
 from metarec_core.ranking.tastes import TASTES_SCHEMA, tastes
 from metarec_core.schema import REASON_TYPE, Columns
 from metarec_core.serving.audience import Translation, audience_of, catalogue_positions
@@ -138,7 +138,7 @@ def _reasons(
     detail = ReasonDetail(
         deletions=support.items.shape[1], features=_FEATURES if named else 0, groups=groups
     )
-    arrays = explain(predictor, support, index[places][None], 1, n_named, detail=detail)
+    arrays = explain([Asked(predictor, support, index[places][None], 1)], n_named, detail=detail)
     column = arrays.column(bundle.catalogue, None if named is None else named.labels)
     row_of = np.full(len(index), -1, dtype=np.int64)
     row_of[places.cpu().numpy()] = np.arange(len(places))

@@ -221,7 +221,7 @@ def test_many_shares_are_made_in_parts(
     bias: Bias, ratings: InteractionMatrix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = lists(bias, 400, ratings, k=12)
-    monkeypatch.setattr("metarec_core.ranking.reasons._MOST_SHARES", 32 * 16 * 5)
+    monkeypatch.setattr("metarec_core.ranking.reasons.MOST_SHARES", 32 * 16 * 5)
     assert lists(bias, 400, ratings, k=12).equals(whole)
 
 

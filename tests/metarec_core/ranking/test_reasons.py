@@ -12,7 +12,7 @@ from metarec_core.episodes.types import Support, TaskData
 from metarec_core.learners.average import Average
 from metarec_core.learners.base import Learner, Shares
 from metarec_core.ranking.grid import on_grid
-from metarec_core.ranking.reasons import ReasonArrays, ReasonDetail, explain
+from metarec_core.ranking.reasons import Asked, ReasonArrays, ReasonDetail, explain
 from metarec_core.schema import REASON_TYPE
 
 N_ITEMS = 40
@@ -59,7 +59,7 @@ def made(learner: Learner, support: Support, items: Tensor, n_named: int = 3, **
     predictor = learner.adapt(support)
     pool = asked.pop("pool", None)
     detail = ReasonDetail(**asked)
-    return predictor, explain(predictor, support, items, 8, n_named, detail=detail, pool=pool)
+    return predictor, explain([Asked(predictor, support, items, 8, pool)], n_named, detail=detail)
 
 
 def test_named_interactions_bring_most_share_and_deletion_together(
@@ -245,6 +245,6 @@ def test_a_predictor_that_cannot_be_asked_more_gives_shares_alone(
     support: Support, items: Tensor
 ) -> None:
     detail = ReasonDetail(deletions=5, features=2, groups=GROUPS)
-    reasons = explain(OnePart(), support, items, 8, 2, detail=detail, pool=items)  # type: ignore[arg-type]
+    reasons = explain([Asked(OnePart(), support, items, 8, items)], 2, detail=detail)  # type: ignore[arg-type]
     kinds = reasons.column(CATALOGUE, LABELS).explode().struct.field("kind")
     assert set(kinds) == {"item", "prior", "support", "rest"}
