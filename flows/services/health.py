@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from datetime import datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,17 @@ from metarec_core.errors import ServiceError
 _DEADLINE_SECONDS = 180.0
 """Servers take 5 to 15 s; the rest is for a machine that is busy. A death is seen at once."""
 _POLL_SECONDS = 0.25
+_BUSY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Pauses before a request is sent again to a server that is too busy for it."""
 # Past any proxy: the services listen on this machine only.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def call(url: str, body: Mapping[str, Any] | None = None, *, method: str | None = None) -> Any:
     """Send one request and return what the answer's JSON holds, None if it holds none.
+
+    While others write its database for long, Prefect's server refuses with status 503 and has done
+    nothing; like Prefect's own client this one asks again.
 
     Args:
         url: Address.
@@ -39,12 +45,28 @@ def call(url: str, body: Mapping[str, Any] | None = None, *, method: str | None 
     request = urllib.request.Request(  # noqa: S310 (only addresses of our own servers)
         url, data, {"Content-Type": "application/json"}, method=method
     )
-    with _opener.open(request, timeout=20) as answer:
-        content = answer.read()
+    content = _answer(request)
     try:
         return json.loads(content)
     except ValueError:
         return None
+
+
+def _answer(request: urllib.request.Request) -> bytes:
+    for pause in _BUSY_SECONDS:
+        try:
+            return _sent(request)
+        except urllib.error.HTTPError as refusal:
+            if refusal.code != HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
+            time.sleep(pause)
+    return _sent(request)
+
+
+def _sent(request: urllib.request.Request) -> bytes:
+    with _opener.open(request, timeout=20) as answer:
+        content: bytes = answer.read()
+        return content
 
 
 def healthy(service: Service, process: Process) -> bool:

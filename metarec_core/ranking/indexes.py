@@ -21,6 +21,7 @@ WORTH_PREPARING = 32
 """Users from whom on items are prepared that nobody prepared before."""
 
 INDEX_BYTES = 256_000_000
+"""Memory that prepared items may take where none is set."""
 
 
 def worth_an_index(learner: Learner, n_items: int) -> bool:

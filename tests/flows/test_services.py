@@ -6,9 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from urllib.error import HTTPError
 
 import pytest
 from prefect.events.schemas.automations import AutomationCore
@@ -128,6 +131,34 @@ def test_a_service_that_ends_is_reported_with_the_end_of_its_log(tmp_path, free_
         await_health(service, process, tmp_path)
     assert "the reason" in str(error.value)
     assert str(log_file(tmp_path, PREFECT)) in str(error.value)
+
+
+@pytest.mark.parametrize("refusals", [2, 99])
+def test_a_server_that_is_too_busy_is_asked_again_and_not_for_ever(monkeypatch, refusals):
+    monkeypatch.setattr("flows.services.health._BUSY_SECONDS", (0.0, 0.0, 0.0))
+    asked = []
+
+    class Busy(BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(503 if len(asked) <= refusals else 200)
+            self.end_headers()
+            self.wfile.write(b'{"done": true}')
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Busy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        if refusals == 2:
+            assert call(address, {"seconds": 1}) == {"done": True}
+            assert asked == [b'{"seconds": 1}'] * 3
+        else:
+            with pytest.raises(HTTPError, match="503"):
+                call(address, {})
+            assert len(asked) == 4
+        server.shutdown()
 
 
 def test_a_taken_port_is_named_with_the_way_out(tmp_path, free_ports, project):
