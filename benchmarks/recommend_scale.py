@@ -26,10 +26,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import polars as pl
+if TYPE_CHECKING:
+    # Only here: where they are imported they read how many threads they may have.
+    import numpy as np
+    import polars as pl
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 K = 20
@@ -38,8 +40,6 @@ MOST_KNOWN = 20
 MEMORY = "1GB"
 SHARD_USERS = 20_000
 EXPLAINED_USERS = 40_000
-SECONDS_WANTED, GIB_WANTED, ADDED_WANTED = 480.0, 2.0, 0.6
-_MIB = 1 << 20
 
 
 class Memory:
@@ -71,6 +71,8 @@ def resident() -> int:
 
 def problem(root: Path, n_users: int, n_items: int, seed: int) -> tuple[Any, pl.DataFrame, Any]:
     """A learner, its catalogue, and an audience."""
+    import numpy as np
+    import polars as pl
     import torch
 
     from benchmarks import _factors as factors
@@ -108,6 +110,8 @@ def problem(root: Path, n_users: int, n_items: int, seed: int) -> tuple[Any, pl.
 
 
 def _histories(n_users: int, n_items: int, rng: np.random.Generator) -> Any:
+    import numpy as np
+
     from metarec_core.episodes.types import InteractionMatrix
 
     counts = rng.integers(1, MOST_KNOWN + 1, n_users)
