@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,9 +12,6 @@ from flows import studies
 from flows.command import AsJson, ConfigFile, Overrides, RunDate, describe, finish, report, run_flow
 from metarec_core.errors import ConfigError, MetarecError
 from metarec_core.home import Home
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     help="Nightly meta-learned recommendations for users with a handful of interactions.",

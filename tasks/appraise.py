@@ -45,15 +45,7 @@ def appraise_lists(
     with stage(night, "appraise", settings) as running:
 
         def build(out: Path, scratch: Path) -> StageFacts:
-            tonight = open_tonight(
-                night,
-                cleaned,
-                features,
-                episodes,
-                ruling,
-                scratch,
-                threads=config.training.threads,
-            )
+            tonight = open_tonight(night, cleaned, features, episodes, ruling, scratch)
             drawn = drawn_lists(shards_in(lists.path / LISTS), config.seed)
             figures = list_figures(tonight, drawn)
             figures.write_parquet(out / LIST_METRICS)

@@ -53,15 +53,7 @@ def study_diversity(
         def build(out: Path, scratch: Path) -> StageFacts:
             if not measured:
                 return StageFacts(facts={CHOSEN: wanted.model_dump(mode="json")})
-            tonight = open_tonight(
-                night,
-                cleaned,
-                features,
-                episodes,
-                ruling,
-                scratch,
-                threads=config.training.threads,
-            )
+            tonight = open_tonight(night, cleaned, features, episodes, ruling, scratch)
             figures = tonight.frontier(config.recommend, config.episodes, config.seed)
             figures.write_parquet(out / FRONTIER)
             chosen = gentle(wanted, figures)

@@ -34,7 +34,7 @@ from tasks.progress import told_progress
 from tasks.quality import fingerprint, validate_recommendations
 from tasks.stage import COMPUTED, stage
 from tasks.tonight import open_tonight
-from tasks.tracking import ChampionRef
+from tasks.tracking import BUNDLE, ChampionRef
 
 
 def declared_rules(night: Night) -> Rules | None:
@@ -90,7 +90,7 @@ def recommend_users(
             # Shards run side by side, a thread each: that pays more than threads in a product.
             tonight = open_tonight(night, cleaned, features, episodes, ruling, scratch, threads=1)
             facts = _write_lists(night, tonight, out / LISTS, scratch, rules, diversity)
-            _judge(night, cleaned, out, scratch / "bundle" / CATALOGUE, rules)
+            _judge(night, cleaned, out, scratch / BUNDLE / CATALOGUE, rules)
             return facts
 
         inputs = [cleaned, features, episodes]

@@ -21,16 +21,25 @@ def open_tonight(
     ruling: ChampionRef,
     scratch: Path,
     *,
-    threads: int,
+    threads: int | None = None,
 ) -> Tonight:
     """Fetch the champion and read what the stages left.
+
+    Args:
+        night: The night.
+        cleaned: Tonight's users, items and interactions.
+        features: Their features.
+        episodes: Their split.
+        ruling: The champion.
+        scratch: Where its files go, to ``BUNDLE``.
+        threads: Threads of a product; those of training by default.
 
     Raises:
         ModelError: If the model cannot be read, or knows none of tonight's items.
         StorageError: If its files cannot be fetched.
         ConfigError: If no feature can give the categories that are set.
     """
-    torch.set_num_threads(threads)
+    torch.set_num_threads(night.config.training.threads if threads is None else threads)
     return Tonight.load(
         download_bundle(night.store, ruling, scratch),
         cleaned=cleaned.path,

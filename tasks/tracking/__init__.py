@@ -16,6 +16,7 @@ from tasks.tracking.registry import (
 from tasks.tracking.runs import TrackedRun, night_run, stage_run, trial_run
 from tasks.tracking.store import EXPERIMENT, TrackingStore, open_store
 from tasks.tracking.versions import (
+    BUNDLE,
     CHAMPION,
     MODEL_NAME,
     ChampionRef,
@@ -24,6 +25,7 @@ from tasks.tracking.versions import (
 )
 
 __all__ = [
+    "BUNDLE",
     "CHALLENGER",
     "CHAMPION",
     "EXPERIMENT",

@@ -23,6 +23,7 @@ from tasks.tracking.naming import flat_numbers
 from tasks.tracking.store import TrackingStore
 from tasks.tracking.versions import (
     ABSENT,
+    BUNDLE,
     CHAMPION,
     MODEL_NAME,
     ChampionRef,
@@ -186,7 +187,7 @@ def _register(
             flavor=mlflow.pyfunc,
             run_id=run_id,
             python_model=str(_ENTRY),
-            artifacts={"bundle": str(bundle_dir)},
+            artifacts={BUNDLE: str(bundle_dir)},
             code_paths=[str(Path(metarec_core.__file__).parent)],
             signature=signature(bundle),
             input_example=example,

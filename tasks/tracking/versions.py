@@ -22,6 +22,8 @@ from tasks.tracking.store import TrackingStore, without_credentials
 
 MODEL_NAME = "metarec"
 CHAMPION = "champion"
+BUNDLE = "bundle"
+"""The bundle's name among a version's artifacts, and where it is copied to."""
 
 ABSENT = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
 """Codes of MLflow's for something that is not there."""
@@ -83,10 +85,10 @@ def download_bundle(store: TrackingStore, ref: ChampionRef, into: Path) -> Path:
         ServiceError: If the store is a server that does not answer.
     """
     into.mkdir(parents=True, exist_ok=True)
-    target = into / "bundle"
+    target = into / BUNDLE
     with readable(store, ref), tempfile.TemporaryDirectory(dir=into) as scratch:
         info = get_model_info(ref.uri)
-        inside = info.flavors["python_function"]["artifacts"]["bundle"]["path"]
+        inside = info.flavors["python_function"]["artifacts"][BUNDLE]["path"]
         whole = mlflow.artifacts.download_artifacts(ref.uri, dst_path=scratch)
         found = hash_directory(Path(whole) / inside)
         if found != ref.content_hash:
